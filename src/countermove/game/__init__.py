@@ -1,0 +1,1 @@
+"""The rules of the game: configuration, grid, cells, store, engines and verdict. Knows no arena, needs no torch."""

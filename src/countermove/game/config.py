@@ -1,0 +1,227 @@
+"""The audit file: strict, typed, with an answer for every misspelling."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from countermove.errors import ConfigError, did_you_mean
+from countermove.game import spelling
+from countermove.game.methods import Kind
+from countermove.game.spelling import Named
+
+MAX_BYTES = 1_000_000
+"""An audit file larger than this is no audit file."""
+
+MAX_SEEDS = 10_000
+"""More seeds than this are a slip of the pen."""
+
+Size = Literal["mini", "paper"]
+
+
+def _spelled(value: Any) -> Any:
+    """Turn one entry or a list of entries (strings or tables with a name) into a list of spellings."""
+    entries = value if isinstance(value, list) else [value]
+    return [_spell_table(entry) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def _spell_table(table: dict[str, Any]) -> str:
+    if not isinstance(table.get("name"), str):
+        raise ValueError("a table here needs a name, like {name = 'jpeg', quality = 30}")
+    return spelling.spell([Named(table["name"], {k: v for k, v in table.items() if k != "name"})])
+
+
+def _seeds(value: Any) -> Any:
+    """Read a count (3), a list ([0, 1, 2]) or a text ("0-2", "0,4,7") as a list of seeds."""
+    if isinstance(value, bool):
+        raise ValueError("seeds are a count, a list, or a text such as 0-2")
+    if isinstance(value, int):
+        return _few(range(value))
+    if not isinstance(value, str):
+        return value
+    seeds: list[int] = []
+    for piece in value.split(","):
+        low, dash, high = piece.strip().partition("-")
+        try:
+            wanted = range(int(low), int(high if dash else low) + 1)
+        except ValueError:
+            raise ValueError("seeds are a count, a list, or a text such as 0-2 or 0,4,7") from None
+        seeds += _few(wanted)
+    return seeds
+
+
+def _few(seeds: range) -> list[int]:
+    """Refuse a range before it fills the memory."""
+    if seeds.stop - seeds.start > MAX_SEEDS:
+        raise ValueError(f"at most {MAX_SEEDS:,} seeds are played")
+    return list(seeds)
+
+
+Axis = Annotated[tuple[str, ...], BeforeValidator(_spelled)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineConfig(_Strict):
+    """How cells are distributed. Only `threads` can change results.
+
+    threads: per worker; by default the machine's cores divided by the workers, then kept with the run folder.
+    """
+
+    name: Literal["local"] = "local"
+    workers: int = Field(default=1, ge=1, le=1024)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+
+
+class StudyConfig(_Strict):
+    """Where an audit is a table or figure of a paper: which one, and what was published."""
+
+    title: str
+    paper: str
+    item: str = ""
+    note: str = ""
+    published: dict[str, Any] = Field(default_factory=dict)
+
+
+class AuditConfig(_Strict):
+    """One audit: the axes of the grid and the rules for all of its cells."""
+
+    name: str = Field(default="audit", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    arena: str = "unlearnable"
+    data: Axis
+    moves: Axis
+    countermoves: Axis
+    models: Axis
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = (0,)
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    training: dict[str, Any] = Field(default_factory=dict)
+    engine: EngineConfig = EngineConfig()
+    study: StudyConfig | None = None
+
+    def axes(self) -> dict[Kind, tuple[str, ...]]:
+        """Return the four spelled axes by kind."""
+        return {"data": self.data, "move": self.moves, "countermove": self.countermoves, "model": self.models}
+
+
+def load_config(path: Path, *, size: Size | None = None, sets: Sequence[str] = ()) -> AuditConfig:
+    """Read an audit file.
+
+    Args:
+        path: a TOML file. A table ``[sizes.mini]`` or ``[sizes.paper]`` replaces top-level entries at that size.
+        size: which of the two; needed to be named only where the file has sizes (default mini).
+        sets: overrides such as ``training.epochs=3`` or ``seeds=0-2``.
+
+    Raises:
+        ConfigError: when the file cannot be read, holds an unknown key, or a value that is refused.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; an audit file has at most {MAX_BYTES:,}")
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the audit file {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    sizes = table.pop("sizes", {})
+    if not isinstance(sizes, dict) or set(sizes) - {"mini", "paper"} or not _all_tables(sizes):
+        raise ConfigError(f"{path}: sizes are the tables [sizes.mini] and [sizes.paper]")
+    if size and sizes and size not in sizes:
+        raise ConfigError(f"{path} has no size {size!r}: it has {', '.join(sorted(sizes))}")
+    if sizes:
+        table = _merged(table, sizes.get(size or "mini", {}))
+    table.setdefault("name", path.stem)
+    return make_config(apply_sets(table, sets), where=str(path))
+
+
+def make_config(table: Mapping[str, Any], *, where: str = "the configuration") -> AuditConfig:
+    """Check a table and make the configuration.
+
+    Raises:
+        ConfigError: naming the key, the value, and what would be accepted.
+    """
+    try:
+        config = AuditConfig.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds) or min(config.seeds) < 0:
+        raise ConfigError(f"{where}: seeds must be different whole numbers from 0 on; got {list(config.seeds)}")
+    return config
+
+
+def apply_sets(table: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
+    """Return the table with ``key=value`` overrides; dots reach into sub-tables."""
+    result: dict[str, Any] = _copied(table)
+    for item in sets:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {item!r} is refused: write key=value, like training.epochs=3")
+        *path, last = key.strip().split(".")
+        target = result
+        for name in path:
+            target = target.setdefault(name, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"--set {item!r} is refused: {name!r} is no table")
+        target[last] = _set_value(last, text.strip())
+    return result
+
+
+def dump_config(config: AuditConfig) -> str:
+    """Write a configuration as TOML that `load_config` reads back to the same."""
+    table = cast(dict[str, Any], _without_none(config.model_dump(mode="json")))
+    return tomli_w.dumps(table)
+
+
+def _set_value(key: str, text: str) -> Any:
+    """Read an override. Axes take a TOML list, or one spelling as it stands; seeds a count, too."""
+    if key in {"data", "moves", "countermoves", "models", "seeds"} and not text.startswith("["):
+        return int(text) if key == "seeds" and text.isdecimal() else text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return spelling.parse_value(text)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(x) for x in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        model = _model_at(path[:-1])
+        return f"unknown key {'.'.join(path)!r}: {did_you_mean(path[-1], model.model_fields)}"
+    if first["type"] == "missing":
+        return f"the key {'.'.join(path)!r} is missing"
+    return f"{'.'.join(path)} = {first['input']!r} is refused: {first['msg']}"
+
+
+def _model_at(path: Sequence[str]) -> type[BaseModel]:
+    return {"engine": EngineConfig, "study": StudyConfig}.get(path[0] if path else "", AuditConfig)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _all_tables(table: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, dict) for value in table.values())
+
+
+def _copied(value: Any) -> Any:
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, list) else value

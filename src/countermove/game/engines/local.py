@@ -1,0 +1,144 @@
+"""The default engine: this process, or N worker processes on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from countermove.game.run import Done, Job
+
+
+class Listener(Protocol):
+    """Who hears how tasks go."""
+
+    def started(self, job: Job) -> None:
+        """Hear that a job begins."""
+        ...
+
+    def ended(self, job: Job, done: Done) -> None:
+        """Hear how a job ended."""
+        ...
+
+    def lost(self, job: Job, reason: str) -> Done:
+        """Record a job whose worker died, and say how it ended."""
+        ...
+
+    def blocked(self, job: Job, cause: Done) -> Done:
+        """Record a job that needs something that failed, and say how it ended."""
+        ...
+
+
+class LocalEngine:
+    """Runs tasks one after the other (one worker) or in N processes with `threads` threads each."""
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self.workers = workers
+        self.threads = threads
+
+    def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
+        """Do all jobs. A job whose needs failed is blocked; a worker's death costs the jobs in flight.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, after the workers were ended; what is finished is stored.
+        """
+        if self.workers == 1:
+            self._in_this_process(jobs, perform, listener)
+        else:
+            self._in_workers(jobs, perform, listener)
+
+    def _in_this_process(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
+        bad: dict[str, Done] = {}
+        for job in jobs:
+            cause = _cause(job, bad)
+            if cause is None:
+                listener.started(job)
+                done = perform(job)
+            else:
+                done = listener.blocked(job, cause)
+            if done.status != "ok":
+                bad[job.task.key] = done
+            listener.ended(job, done)
+
+    def _in_workers(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
+        waiting = list(jobs)
+        unfinished = {job.task.key for job in jobs}
+        bad: dict[str, Done] = {}
+        flying: dict[Future[Done], Job] = {}
+        pool = self._pool()
+
+        def settle(job: Job, done: Done) -> None:
+            unfinished.discard(job.task.key)
+            if done.status != "ok":
+                bad[job.task.key] = done
+            listener.ended(job, done)
+
+        try:
+            while waiting or flying:
+                broken = False
+                for job in list(waiting):
+                    cause = _cause(job, bad)
+                    if cause is not None:
+                        waiting.remove(job)
+                        settle(job, listener.blocked(job, cause))
+                    elif len(flying) < self.workers and not any(t.key in unfinished for t in job.task.before):
+                        try:
+                            flying[pool.submit(perform, job)] = job
+                        except BrokenProcessPool:  # a worker died just now, or while it was idle
+                            broken = True
+                            break
+                        waiting.remove(job)
+                        listener.started(job)
+                finished, _ = wait(flying, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    job = flying.pop(future)
+                    try:
+                        settle(job, future.result())
+                    except BrokenProcessPool:
+                        broken = True
+                        settle(job, listener.lost(job, "its worker process died (killed, out of memory, or a crash)"))
+                if broken:  # every job in flight fell with the pool; the rest goes on in a new one
+                    for job in flying.values():
+                        settle(job, listener.lost(job, "a worker process beside it died; run the same command again"))
+                    flying.clear()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    pool = self._pool()
+        except BaseException:
+            for process in list(getattr(pool, "_processes", {}).values()):
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown(wait=True)
+
+    def _pool(self) -> ProcessPoolExecutor:
+        # Spawned, not forked: a fork of a process with running threads can hang.
+        return ProcessPoolExecutor(
+            self.workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(self.threads,)
+        )
+
+
+def _start_worker(threads: int) -> None:
+    """Divide the threads before any numeric library starts its own, leave Ctrl-C to the driver, end when it ends."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    """A worker whose driver was killed would otherwise wait for work for ever."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        multiprocessing.connection.wait([driver.sentinel])
+        os._exit(1)
+
+
+def _cause(job: Job, bad: dict[str, Done]) -> Done | None:
+    return next((bad[task.key] for task in job.task.before if task.key in bad), None)

@@ -1,0 +1,139 @@
+"""Files of weights: read without running anything, checked against a hash, fitted to a network by exact names."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import struct
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from countermove.errors import WeightsError
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+
+# torch's restricted reader checks little before it acts: broken bytes come out as any of these.
+_BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+_BROKEN += (AssertionError, ArithmeticError, MemoryError)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write all parameters and persistent buffers as safetensors; tensors that share memory are written once.
+
+    The same weights give the same bytes, whatever the device or the memory format.
+    """
+    state = model.state_dict()
+    first = _first_names(state)
+    kept = {name: _plain(tensor) for name, tensor in sorted(state.items()) if first[name] == name}
+    safetensors.torch.save_file(kept, path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote into a network of the same form, in place. Its device and mode are kept.
+
+    Raises:
+        WeightsError: when the file is absent, broken, or of another network; the model is then unchanged.
+    """
+    fit(model, read_state(path), path)
+
+
+def read_state(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+
+    A .pt or .pth is a pickle: only tensors and plain containers are let through, and there is no way around that.
+
+    Raises:
+        WeightsError: when the file is absent, has another hash, is broken, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there are no weights at {path}; check the path")
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"{path} does not end in {', '.join(SUFFIXES)}; no other file of weights is read")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} was not opened: it is a pickle that holds more than tensors, and could run code, or it is broken. "
+            "Ask for the weights as .safetensors, or save model.state_dict() where you trust the file"
+        ) from error
+    except _BROKEN as error:
+        raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        held = f"a dictionary with {_some(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise WeightsError(f"{path} holds {held}; save model.state_dict() itself, which is names and tensors only")
+    return state
+
+
+def check_sha256(path: Path, expected: str, *, origin: str = "the hash that was given") -> None:
+    """Compare a file with its SHA-256 in hexadecimal digits, or with the first digits of it.
+
+    Raises:
+        WeightsError: when they differ.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected.lower()):
+        raise WeightsError(
+            f"{path} has SHA-256 {found}, but {origin} is {expected}; "
+            "the file is another one or was cut short: delete it and fetch it again, or correct the hash"
+        )
+
+
+def fit(model: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+    """Copy tensors into a network; the names and shapes must be exactly its own.
+
+    Raises:
+        WeightsError: listing missing and unexpected names and wrong shapes; the model is then unchanged.
+    """
+    own = model.state_dict()
+    first = _first_names(own)
+    present = {first[name]: name for name in state if name in own}
+    missing = sorted(name for name in own if first[name] not in present)
+    unexpected = sorted(name for name in state if name not in own)
+    shapes = [
+        f"{name} is {list(state[name].shape)}, not {list(own[name].shape)}"
+        for name in sorted(state)
+        if name in own and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [f"missing: {_some(missing)}"] if missing else []
+        parts += [f"unexpected: {_some(unexpected)}"] if unexpected else []
+        parts += [f"wrong shape: {_some(shapes)}"] if shapes else []
+        raise WeightsError(f"{source} does not fit the network; {'; '.join(parts)}. Name the network it was saved from")
+    model.load_state_dict({name: state[name] if name in state else state[present[first[name]]] for name in own})
+
+
+def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map every name to the first, in sorted order, under which the very same tensor is found."""
+    seen: dict[object, str] = {}
+    names = {}
+    for name in sorted(state):
+        tensor = state[name]
+        place = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride())
+        names[name] = seen.setdefault(place, name) if tensor.numel() else name
+    return names
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _some(names: Iterable[object], most: int = 8) -> str:
+    names = [str(name) for name in names]
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

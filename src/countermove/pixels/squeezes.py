@@ -1,0 +1,152 @@
+"""Simple operations that throw information away: gray, fewer bits, filters, JPEG.
+
+All take and return float pictures [N, 3, H, W] in [0, 1], keep dtype and device, and are deterministic. Gray, bit depth
+and JPEG return 8-bit values; the mean and Gaussian filters are not rounded and have a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from countermove.errors import ConfigError
+from countermove.pixels.jpeg import jpeg, jpeg_differentiable
+from countermove.pixels.rounding import check_pictures, to_float, to_uint8
+
+__all__ = ["bit_depth", "gaussian", "gray", "gray_soft", "jpeg", "jpeg_differentiable", "mean", "median"]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+_ENTRIES_AT_ONCE = 1 << 24
+
+
+def gray(pictures: Tensor) -> Tensor:
+    """Replace the colours by their ITU-R 601 luma, in three equal channels; exactly Pillow's ``convert("L")``."""
+    check_pictures(pictures)
+    red, green, blue = to_uint8(pictures).int().unbind(1)
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # the weights times 2^16, as Pillow has them
+    return _like(pictures, to_float(luma.to(torch.uint8))[:, None])
+
+
+def gray_soft(pictures: Tensor) -> Tensor:
+    """Gray without rounding, for gradients; within half a level of `gray` on 8-bit pictures."""
+    check_pictures(pictures)
+    luma = torch.einsum("nchw,c->nhw", pictures, pictures.new_tensor(_LUMA))
+    return luma[:, None].clamp(0, 1).repeat(1, 3, 1, 1)
+
+
+def bit_depth(pictures: Tensor, bits: int = 2) -> Tensor:
+    """Keep the top bits of every 8-bit value and set the others to zero; exactly Pillow's ``ImageOps.posterize``.
+
+    Raises:
+        ConfigError: bits that are not 1 to 7 (8 would change nothing).
+    """
+    check_pictures(pictures)
+    check_bits(bits)
+    return _like(pictures, to_float(to_uint8(pictures) & (256 - 2 ** (8 - bits))))
+
+
+def median(pictures: Tensor, size: int = 3) -> Tensor:
+    """Median of a size x size window in each channel, borders repeated (OpenCV's rule for its median).
+
+    Raises:
+        ConfigError: a size that is not odd, or under 3 (it would change nothing).
+    """
+    check_pictures(pictures)
+    check_size(size)
+    half = size // 2
+    filtered = torch.empty_like(pictures)
+    rows = max(1, _ENTRIES_AT_ONCE // max(1, pictures[:1].numel() * size**2))
+    for out, part in zip(filtered.split(rows), pictures.split(rows), strict=True):
+        padded = F.pad(part, (half,) * 4, mode="replicate")
+        out.copy_(padded.unfold(2, size, 1).unfold(3, size, 1).flatten(4).median(-1).values)
+    return filtered
+
+
+def mean(pictures: Tensor, size: int = 3) -> Tensor:
+    """Mean of a size x size window in each channel, borders mirrored (OpenCV's and torchvision's rule).
+
+    Raises:
+        ConfigError: a size that is not odd, under 3, or too large to be mirrored inside the picture.
+    """
+    check_pictures(pictures)
+    check_size(size)
+    return _filter(pictures, [1 / size] * size)
+
+
+def gaussian(pictures: Tensor, size: int = 3, sigma: float = 1.0) -> Tensor:
+    """Gaussian blur with a size x size window in each channel, borders mirrored (OpenCV's and torchvision's rule).
+
+    Published code (Image Shortcut Squeezing, APBench) uses sigma 0.1 with size 3: all weight is then on the centre,
+    and nothing is blurred. Such a filter is refused here.
+
+    Args:
+        pictures: float [N, 3, H, W] in [0, 1].
+        size: side of the window, odd, at least 3.
+        sigma: standard deviation in pixels.
+
+    Raises:
+        ConfigError: a bad size, a sigma that is not positive and finite, or one so narrow that all weights off the
+            centre sum to less than 1/512, so that no 8-bit value can change.
+    """
+    check_pictures(pictures)
+    return _filter(pictures, gaussian_weights(size, sigma))
+
+
+def gaussian_weights(size: int, sigma: float) -> list[float]:
+    """Return the weights of a Gaussian window in one direction; they sum to one.
+
+    Raises:
+        ConfigError: as `gaussian`.
+    """
+    check_size(size)
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise ConfigError(f"sigma = {sigma:g} is no width for a Gaussian; it must be positive and finite, like 1.0")
+    offsets = torch.arange(size, dtype=torch.float64) - size // 2
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    off_centre = 1 - weights[size // 2].item() ** 2
+    if off_centre < 1 / 512:
+        raise ConfigError(
+            f"sigma = {sigma:g} is so narrow that only {off_centre:.1e} of the filter's weight is off its centre: no "
+            "8-bit value would change; use sigma >= 0.3, such as 1.0"
+        )
+    return weights.tolist()
+
+
+def _filter(pictures: Tensor, weights: list[float]) -> Tensor:
+    """Filter the columns and the rows of every channel with the same odd number of weights."""
+    half = len(weights) // 2
+    smallest = min(pictures.shape[2:])
+    if half >= smallest:
+        raise ConfigError(
+            f"size = {len(weights)} is too large for pictures of {pictures.shape[2]} x {pictures.shape[3]}; "
+            f"at most {2 * smallest - 1} can be mirrored at the border"
+        )
+    for dim, pad in ((2, (0, 0, half, half)), (3, (half, half, 0, 0))):
+        padded, side = F.pad(pictures, pad, mode="reflect"), pictures.shape[dim]
+        # shifted sums, not a convolution: a GPU may run those in TF32, an error of a tenth of a level
+        pictures = torch.zeros_like(pictures)
+        for offset, weight in enumerate(weights):
+            pictures = pictures + weight * padded.narrow(dim, offset, side)
+    return pictures.clamp(0, 1)
+
+
+def check_bits(bits: int) -> int:
+    """Return the bit depth when it is 1 to 7; ConfigError otherwise."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 7:
+        raise ConfigError(f"bits = {bits!r} is not accepted; a bit depth is 1 to 7, and 8 would change nothing")
+    return bits
+
+
+def check_size(size: int) -> int:
+    """Return a filter's side when it is odd and at least 3; ConfigError otherwise."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 3 or size % 2 == 0:
+        raise ConfigError(f"size = {size!r} is not accepted; a filter's side is odd and at least 3 (1 changes nothing)")
+    return size
+
+
+def _like(pictures: Tensor, values: Tensor) -> Tensor:
+    return torch.empty_like(pictures).copy_(values)

@@ -1,0 +1,168 @@
+"""The verdict in a terminal, made for 80 to 120 columns."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from countermove.game.results import Results
+from countermove.game.verdict import MoveVerdict, Square, Verdict
+from countermove.report.numbers import interval, number, point, price_words, reply_words
+from countermove.report.source import Report
+
+NAME_WIDTH, SQUARE_WIDTH = 22, 15
+STATES = {
+    "holds": "bold red",
+    "weakened": "yellow",
+    "broken": "green",
+    "did not work": "dim",
+    "inconclusive": "magenta",
+}
+
+
+def text(results: Results, verdict: Verdict, *, width: int = 100, color: bool = False) -> str:
+    """Return the matrix, the verdict rows and the flags as text of at most `width` columns."""
+    return _printed(renderable(results, verdict, width=width), width, color)
+
+
+def compare_text(reports: Sequence[Report], *, width: int = 100, color: bool = False) -> str:
+    """Return the values of several runs side by side as text of at most `width` columns."""
+    return _printed(compare_renderable(reports, width=width), width, color)
+
+
+def renderable(results: Results, verdict: Verdict, *, width: int = 100) -> RenderableType:
+    """Return what `text` shows, for a rich console that is at least `width` columns wide."""
+    parts: list[RenderableType] = []
+    for data in results.axis("data"):
+        for model in results.axis("model"):
+            parts += _matrix(results, verdict, data, model, width)
+    parts += [_verdict(results, verdict, data, width) for data in results.axis("data")]
+    if verdict.flags:
+        parts.append(_flags(verdict))
+    return Group(*parts)
+
+
+def compare_renderable(reports: Sequence[Report], *, width: int = 100) -> RenderableType:
+    """Return what `compare_text` shows."""
+    table = Table(box=box.SIMPLE_HEAD, title="What is left of each move", title_justify="left", title_style="bold")
+    table.add_column("move", ratio=1)
+    for report in reports:
+        table.add_column(Text(report.name), ratio=1)
+    verdicts = [{(move.data, move.move): move for move in report.verdict.moves} for report in reports]
+    several = len({data for verdict in verdicts for data, _ in verdict}) > 1
+    column = max(12, (width - 2) // (len(reports) + 1) - 2)
+    for data, move in dict.fromkeys(key for verdict in verdicts for key in verdict):
+        name = fit(move, column) + (fit(f"\non {data}", column) if several else "")
+        table.add_row(Text(name), *(_compared(verdict.get((data, move)), column) for verdict in verdicts))
+    return table
+
+
+def fit(name: str, width: int) -> str:
+    """Break a long spelling between its parts, so that no line is wider than `width`; a longer part is folded."""
+    lines = [""]
+    for part in re.split(r"(?=\+|\()|(?<=, )|(?<= )", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _printed(what: RenderableType, width: int, color: bool) -> str:
+    buffer = io.StringIO()
+    system = "standard" if color else None
+    console = Console(file=buffer, width=width, color_system=system, force_terminal=color, legacy_windows=False)
+    console.print(what)
+    return re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
+
+
+def _matrix(results: Results, verdict: Verdict, data: str, model: str, width: int) -> Iterator[RenderableType]:
+    squares = {(s.move, s.reply): s for s in verdict.matrix if s.data == data and s.reply.model == model}
+    if not squares:
+        return
+    replies = list(dict.fromkeys(reply for _, reply in squares))
+    best = {(m.move, m.reply) for m in verdict.moves if m.data == data and m.value is not None}
+    metric = results.arena.metric.replace("_", " ")
+    yield Text(f"{data}, {model}", style="bold")
+    yield Text(f"Left of each move (payoff, 95 % interval, {metric}); < marks the best reply", style="dim")
+    room = max(1, (width - NAME_WIDTH - 3) // SQUARE_WIDTH)
+    for start in range(0, len(replies), room):
+        some = replies[start : start + room]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("move", width=NAME_WIDTH)
+        for reply in some:
+            head = Text(fit(reply.countermove, SQUARE_WIDTH - 1))
+            if not any(s.eligible for s in squares.values() if s.reply == reply):
+                head.append("\n(not counted)", style="dim")
+            table.add_column(head, width=SQUARE_WIDTH - 1)
+        for move in results.axis("move"):
+            cells = [_square(squares.get((move, reply)), (move, reply) in best, metric) for reply in some]
+            table.add_row(Text(fit(move, NAME_WIDTH)), *cells)
+        yield table
+
+
+def _square(square: Square | None, best: bool, metric: str) -> Text:
+    if square is None:
+        return Text("-", style="dim")
+    short = metric.replace("accuracy", "acc")
+    if square.payoff is None:
+        return Text(f"{short} {number(square.metric)}", style="dim")
+    cell = Text(point(square.payoff) + (" <" if best else ""), style="bold" if best else "")
+    cell.append(f"\n{interval(square.payoff)}\n{short} {number(square.metric)}", style="dim")
+    return cell
+
+
+def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table:
+    title = "Verdict" if len(results.axis("data")) == 1 else f"Verdict on {data}"
+    table = Table(
+        box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
+    )
+    table.pad_edge = False
+    name = max(16, (width - 40) // 3)
+    table.add_column("move", width=name)
+    table.add_column("left", width=SQUARE_WIDTH - 1)
+    table.add_column("best reply", width=name)
+    table.add_column("its price", min_width=16, ratio=1)
+    models = len(results.axis("model"))
+    for move in (move for move in verdict.moves if move.data == data):
+        left = Text(move.state, style=STATES[move.state])
+        if move.value:
+            left.append(f"\n{point(move.value)}", style="bold").append(
+                f"\n{interval(move.value)}", style="not bold dim"
+            )
+        price = price_words(move.price, results.arena.metric) if move.reply else []
+        reply = Text(fit(reply_words(move.reply, models), name))
+        if move.blind is not None and move.blind_reply != move.reply:
+            blind = (
+                f"blindly: {reply_words(move.blind_reply, models)}, leaves {point(move.blind)} {interval(move.blind)}"
+            )
+            reply.append("\n" + fit(blind, name), style="dim")
+        table.add_row(Text(fit(move.move, name)), left, reply, Text("\n".join(price) or "-"))
+    return table
+
+
+def _flags(verdict: Verdict) -> RenderableType:
+    lines: list[RenderableType] = [Text("Flags", style="bold")]
+    for flag in verdict.flags:
+        code = f"{flag.code} (inconclusive)" if flag.fatal else flag.code
+        line = Text(code, style="bold magenta" if flag.fatal else "bold")
+        lines.append(Padding(line.append(f": {flag.text}", style="not bold default"), (0, 0, 0, 2)))
+    return Group(*lines)
+
+
+def _compared(move: MoveVerdict | None, width: int) -> Text:
+    if move is None:
+        return Text("not played", style="dim")
+    cell = Text(move.state, style=STATES[move.state])
+    if move.value is not None and move.reply is not None:
+        cell.append(f"\n{point(move.value)} {interval(move.value)}", style="not dim default")
+        cell.append("\n" + fit(f"against {move.reply.countermove}", width), style="dim")
+    return cell

@@ -1,0 +1,182 @@
+"""The rules of this arena: what a cell needs, what it is measured against, what a payoff is. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from countermove import learning, nets, pixels
+from countermove.errors import ConfigError
+from countermove.game.arena import Control, Number, Panel, Rules
+from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
+from countermove.game.methods import Composition, Kind, Methods, build
+from countermove.learning.recipe import Recipe
+from countermove.unlearnable.methods import METHODS
+
+if TYPE_CHECKING:
+    from countermove.game.results import Results
+    from countermove.game.store import RunFolder
+    from countermove.unlearnable.dataset import DataSet
+
+DIAGNOSTIC = "left-out"
+
+
+class Unlearnable:
+    """Training pictures that nobody shall learn from."""
+
+    name = "unlearnable"
+    unit = "test picture"
+    metric = "accuracy"
+    metrics = ("accuracy", "accuracy_best", "accuracy_early", "train_accuracy")
+    reply_floor = None
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._composed: dict[tuple[Kind, str], Composition] = {}
+        self._identities: dict[tuple[Kind, str], dict[str, Any]] = {}
+        self._data: dict[str, DataSet] = {}
+
+    @property
+    def methods(self) -> Methods:
+        """Return every poison, countermeasure, network and data set."""
+        return METHODS
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Return how models are trained."""
+        return build(Recipe, self.rules.training, what="[training]")
+
+    def composed(self, kind: Kind, spelled: str) -> Composition:
+        """Return what a spelling stands for; built once."""
+        key = (kind, spelled)
+        if key not in self._composed:
+            self._composed[key] = METHODS.compose(kind, spelled)
+        return self._composed[key]
+
+    def check(self, axes: Mapping[str, Sequence[str]]) -> None:
+        """Refuse axes that do not fit this arena."""
+        _ = self.recipe
+        for spelled in axes["data"]:
+            first, *others = (part.name for part in self.composed("data", spelled).parts)
+            if first == "moved" or set(others) - {"moved"}:
+                raise ConfigError(f"data {spelled!r} is refused: one data set, and +moved(...) behind it")
+        for kind in ("move", "model"):
+            for spelled in axes[kind]:
+                _ = self.composed(kind, spelled).method
+        for spelled in axes["countermove"]:
+            names = [part.name for part in self.composed("countermove", spelled).parts]
+            if DIAGNOSTIC in names:
+                raise ConfigError(
+                    f"{DIAGNOSTIC!r} is a diagnostic, not a reply: it is played by itself where only a part of the "
+                    "data is moved, as in cifar10-mini+moved(fraction=0.5)"
+                )
+
+    def controls(self, data: str) -> Sequence[Control]:
+        """Return LSP against gray, scaled to the pictures' side: 6/255 a value, four patches across."""
+        side = self._side(data)
+        if side == 32:
+            return (Control(move="linear-separable", countermove="gray"),)
+        patch = max(p for p in range(1, max(2, side // 4 + 1)) if side % p == 0)
+        spelled = f"linear-separable(eps={round(1.304 * side / 32, 3)}, patch_size={patch})"
+        return (Control(move=self.composed("move", spelled).spelling, countermove="gray"),)
+
+    def extra_countermoves(self, data: str) -> Sequence[str]:
+        """Return the diagnostic that leaves moved pictures out, where not all are moved."""
+        return (DIAGNOSTIC,) if self._partly(data) else ()
+
+    def reference(self, setting: Setting) -> Setting:
+        """Return the same data, model and seed without move and countermove."""
+        return Setting(setting.arena, setting.data, "none", "none", setting.model, setting.seed)
+
+    def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
+        """Return the share of what could be learned that the move takes away: 1 means accuracy at chance."""
+        assert chance is not None, "classifiers have a chance level"
+        return (reference - mean) / (reference - chance)
+
+    def cell(self, setting: Setting) -> Task:
+        """Return the cell with the move and the surrogate that it needs."""
+        payload = {
+            **self._common(setting),
+            "move": setting.move,
+            "countermove": self._identity("countermove", setting.countermove),
+            "model": self._identity("model", setting.model),
+            "training": self.recipe.identity(),
+        }
+        move = self.move_task(setting)
+        return Task("cell", setting.label, payload, needs=(move,) if move else (), setting=setting)
+
+    def move_task(self, setting: Setting) -> Task | None:
+        """Return the artifact with the moved pictures, None for move none."""
+        move = self.composed("move", setting.move)
+        if move.is_none:
+            return None
+        payload = {**self._common(setting), "move": self._identity("move", setting.move)}
+        asks = getattr(move.method, "surrogate_recipe", None)
+        needs = (self._surrogate_task(setting, asks()),) if asks else ()
+        return Task("move", f"craft {setting.move} | {setting.data} | seed {setting.seed}", payload, needs)
+
+    def _surrogate_task(self, setting: Setting, surrogate: Any) -> Task:
+        payload = {
+            **self._common(setting),
+            "model": self._identity("model", surrogate.model),
+            "training": surrogate.recipe.identity(),
+        }
+        return Task("surrogate", f"train surrogate {surrogate.model} | {setting.data} | seed {setting.seed}", payload)
+
+    def make(self, task: Task, desk: Desk) -> Crafted:
+        """Train a surrogate or craft a move."""
+        from countermove.unlearnable import play
+
+        return play.train_surrogate(self, task, desk) if task.kind == "surrogate" else play.craft(self, task, desk)
+
+    def play(self, task: Task, desk: Desk) -> Outcome:
+        """Train a model on what was received and score it."""
+        from countermove.unlearnable import play
+
+        return play.play_cell(self, task, desk)
+
+    def panels(self, run: RunFolder, results: Results) -> Sequence[Panel]:
+        """Return the pictures before and after, and the spectra of the noise."""
+        from countermove.unlearnable.panels import panels
+
+        return panels(self, run, results)
+
+    def data(self, spelled: str, seed: int) -> DataSet:
+        """Return a data set with the seed's choice of moved pictures; the pictures are read once."""
+        first, *modifiers = self.composed("data", spelled).parts
+        name = Composition((first,)).spelling
+        if name not in self._data:
+            self._data[name] = first.method()
+        data = self._data[name]
+        for modifier in modifiers:
+            data = modifier.method(data, seed=seed)
+        return data
+
+    def _identity(self, kind: Kind, spelled: str) -> dict[str, Any]:
+        key = (kind, spelled)
+        if key not in self._identities:
+            self._identities[key] = self.composed(kind, spelled).identity(rehash=self.rules.rehash)
+        return self._identities[key]
+
+    def _common(self, setting: Setting) -> dict[str, Any]:
+        """Return what every task of a grid point depends on."""
+        return {
+            "arena": self.name,
+            "data": self._identity("data", setting.data),
+            "seed": setting.seed,
+            "threads": self.rules.threads,
+            "device": self.rules.device,
+            "rooms": {"pixels": pixels.VERSION, "learning": learning.VERSION, "nets": nets.VERSION},
+        }
+
+    def _partly(self, data: str) -> bool:
+        return any(
+            part.name == "moved" and (part.method.fraction < 1 or part.method.classes)
+            for part in self.composed("data", data).parts
+        )
+
+    def _side(self, data: str) -> int:
+        """Return the pictures' side; reads them only where their method does not say."""
+        side = getattr(self.composed("data", data).parts[0].method, "side", None)
+        return int(side or self.data(data, 0).train.pictures.shape[-1])

@@ -1,0 +1,86 @@
+"""What a trainer intends to do with the data they received, and how a countermeasure changes it.
+
+A countermeasure is a frozen, keyword-only dataclass, called with the plan so far::
+
+    __call__(plan: Plan, *, context: ReplyContext) -> Plan
+
+Compositions apply in order: gray+jpeg squeezes to gray first. None is told which poison it faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from countermove.learning.augment import BatchStep
+from countermove.learning.loop import Examples
+from countermove.learning.recipe import Recipe
+from countermove.pixels.rounding import to_float, to_uint8
+
+SQUEEZE_CHUNK = 2000
+
+Squeeze = Callable[[Tensor], Tensor]
+"""From pictures [N, 3, H, W] in [0, 1] to the same; deterministic, picture by picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training that is about to start.
+
+    received:      8-bit pictures and labels as they came.
+    moved:         bool [N], which of them a mover owned. Only diagnostics may look at it.
+    recipe:        how the model will be trained.
+    test_squeezes: what is done to a picture before the trained model judges it.
+    steps:         what is done to every training batch after crop and flip.
+    samples:       forward-backward passes spent so far.
+    clean_examples: untouched examples that were needed.
+    """
+
+    received: Examples
+    moved: Tensor
+    recipe: Recipe
+    test_squeezes: tuple[Squeeze, ...] = ()
+    steps: tuple[BatchStep, ...] = ()
+    samples: int = 0
+    clean_examples: int = 0
+
+    def squeezed(self, squeeze: Squeeze, *, test: bool) -> Plan:
+        """Return the plan with every received picture squeezed once, and test pictures too where that is asked."""
+        pictures = squeeze_uint8(self.received.pictures, squeeze)
+        tests = (*self.test_squeezes, squeeze) if test else self.test_squeezes
+        return replace(self, received=replace(self.received, pictures=pictures), test_squeezes=tests)
+
+    def with_step(self, step: BatchStep) -> Plan:
+        """Return the plan with one more batch step."""
+        return replace(self, steps=(*self.steps, step))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplyContext:
+    """What a countermeasure may use besides the plan."""
+
+    seed: int
+    device: str = "cpu"
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+class Countermeasure(Protocol):
+    """A reply of this arena."""
+
+    version: ClassVar[int]
+
+    def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
+        """Return the changed plan."""
+        ...
+
+
+def squeeze_uint8(pictures: Tensor, squeeze: Squeeze) -> Tensor:
+    """Squeeze 8-bit pictures [N, 3, H, W] in portions; what comes back is 8-bit again."""
+    done = pictures.new_empty(pictures.shape)
+    for start in range(0, len(pictures), SQUEEZE_CHUNK):
+        part = slice(start, start + SQUEEZE_CHUNK)
+        done[part] = to_uint8(squeeze(to_float(pictures[part])))
+    return done

@@ -1,0 +1,1 @@
+"""The replies of this arena: one file a countermeasure."""

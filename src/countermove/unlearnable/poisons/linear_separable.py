@@ -1,0 +1,87 @@
+"""Linearly separable noise: every class a colour patchwork that a linear model can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from sklearn.datasets import make_classification
+from torch import Generator, Tensor
+
+from countermove.errors import ConfigError, DataError
+from countermove.pixels.balls import Norm, check_radius
+from countermove.pixels.batch import Batch
+from countermove.pixels.randomness import per_sample
+from countermove.unlearnable.poison import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSeparable:
+    """Linearly separable synthetic noise (LSP), Yu et al. 2022, arXiv:2111.00898.
+
+    Every class is a cluster around a corner of a hypercube whose coordinates are the colours of a patchwork; every
+    picture draws a point of its class's cluster. The patchwork is scaled to the radius.
+
+    eps:        L2 radius in [0, 1] pixel units (released code: 1.304 for 32 x 32, that is 6/255 a value; thesis: 1.0,
+                and 2.0 in its larger-norm tables). For other sides scale it with the side.
+    patch_size: side of a patch in pixels (paper: 8); must divide the picture's side.
+    separation: half the side of the hypercube, in standard deviations of a cluster (released code: class_sep 10).
+
+    Differs from the released code: sample i's noise follows its id, so it does not depend on the order of the data;
+    the learner's data are shuffled; patches that do not divide the side are refused, not a crash; the noise is rounded
+    within the radius, not truncated.
+    """
+
+    version: ClassVar[int] = 1
+    norm: ClassVar[Norm | None] = "l2"
+    streams: ClassVar[bool] = True
+
+    eps: float = 1.304
+    patch_size: int = 8
+    separation: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_radius(self.eps, norm="l2")
+        if self.patch_size < 1 or self.separation <= 0:
+            raise ConfigError("linear-separable: patch_size is at least 1 pixel and separation above 0")
+
+    def __call__(self, batch: Batch, *, context: Context) -> Batch:
+        """Return pictures [N, 3, H, W] within L2 distance eps of the given ones."""
+        height, width = batch.pictures.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise DataError(
+                f"patches of {self.patch_size} pixels do not divide a picture of {height} x {width}; "
+                "choose a patch_size that does"
+            )
+        down, across = height // self.patch_size, width // self.patch_size
+        features = 3 * down * across
+        centres = self._centres(len(batch.classes), features, context)
+
+        def draw(generator: Generator) -> Tensor:
+            return torch.randn(features, generator=generator)
+
+        points = centres[batch.labels] + per_sample(context.seed, "linear-separable", batch.ids, draw)
+        patches = points.view(-1, 3, down, across)
+        noise = patches.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
+        noise = noise * (self.eps / noise.flatten(1).norm(dim=1).clamp_min(1e-12))[:, None, None, None]
+        return batch.with_pictures((batch.pictures + noise).clamp(0, 1))
+
+    def _centres(self, classes: int, features: int, context: Context) -> Tensor:
+        """Return the clusters' centres [K, features] as scikit-learn lays them out: corners of a hypercube."""
+        state = context.generator("linear-separable-centres").initial_seed() % 2**32
+        points, labels = make_classification(
+            n_samples=64 * classes,
+            n_features=features,
+            n_informative=features,
+            n_redundant=0,
+            n_classes=classes,
+            n_clusters_per_class=1,
+            class_sep=self.separation,
+            flip_y=0.0,
+            shuffle=False,
+            random_state=state,
+        )
+        points, labels = torch.from_numpy(points).float(), torch.from_numpy(labels)
+        means = torch.stack([points[labels == k].mean(0) for k in range(classes)])
+        return self.separation * means.sign()
