@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from countermove.pixels.batch import Batch
@@ -19,13 +20,19 @@ PLUGINS = str(TESTS / "plugins")
 sys.path.insert(0, PLUGINS)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PLUGINS, os.environ.get("PYTHONPATH")]))
 
+# No test is timed: a busy machine is no failure.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder with the development data sets; tests that need it skip where it is absent."""
     root = Path(os.environ.get("COUNTERMOVE_DATA", TESTS.parent.parent / "shared" / "data"))
     if not root.is_dir():
-        pytest.skip(f"needs the development data sets; {root} is no folder (set COUNTERMOVE_DATA to the one that holds them)")
+        pytest.skip(
+            f"needs the development data sets; {root} is no folder (set COUNTERMOVE_DATA to the one that holds them)"
+        )
     return root
 
 

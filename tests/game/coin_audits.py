@@ -66,8 +66,8 @@ def cells(out: Path) -> dict[str, dict[str, Any]]:
 
 def _timeless(record: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in record.items() if k not in {"finished", "environment"}}
-    if "price" in kept:
-        kept["price"] = {k: v for k, v in kept["price"].items() if k != "seconds"}
+    for cost in {"price", "move_cost"} & kept.keys():
+        kept[cost] = {k: v for k, v in kept[cost].items() if k != "seconds"}
     return kept
 
 

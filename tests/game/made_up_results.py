@@ -65,9 +65,9 @@ def sure(accuracies: dict[tuple[str, str], float], units: int = 100, other: floa
 
     def draw(s: Setting) -> NDArray[np.float64]:
         right = round(known.get((s.move, s.countermove), other) * units)
-        return _mixed(units) < right
+        return (_mixed(units) < right).astype(np.float64)
 
-    return lambda s: draw(s).astype(np.float64)
+    return draw
 
 
 def _mixed(units: int) -> NDArray[np.int64]:

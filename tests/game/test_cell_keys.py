@@ -109,7 +109,9 @@ def test_the_key_is_pinned() -> None:
     """If this fails, every run folder in the world is out of date: say so in the changelog, and raise the format."""
     move = Task("move", "", {"eps": 8 / 255, "name": "é", "flags": [True, None], "steps": 3})
     assert move.key == "061e956f4bbb7da9456ba2e8053a5a80fbcf19e86f0ede637303fcc4988e762e"
-    assert Task("cell", "", {"seed": 0}, (move,)).key == "3463fbd65f0b6ff16c1775b0bb45bbadb70a1a8cc0f07b51c1a3392d68a03b85"
+    assert (
+        Task("cell", "", {"seed": 0}, (move,)).key == "3463fbd65f0b6ff16c1775b0bb45bbadb70a1a8cc0f07b51c1a3392d68a03b85"
+    )
 
 
 def test_what_a_task_needs_is_found_by_kind_and_comes_before_it() -> None:
@@ -119,6 +121,15 @@ def test_what_a_task_needs_is_found_by_kind_and_comes_before_it() -> None:
     assert cell.need("surrogate") is None
     assert cell.before == (move, reference)
     assert replace(cell, reference=None).before == (move,)
+
+
+def test_shared_artifacts_are_charged_once_to_the_side_that_pays() -> None:
+    surrogate, features = Task("surrogate", "", {"x": 1}, payer="mover"), Task("features", "", {"x": 2})
+    move = Task("move", "", {}, (surrogate, features), payer="mover")
+    cell = Task("cell", "", {}, (move, surrogate, features))
+    assert set(cell.charged_to("mover").values()) == {move, surrogate}
+    assert set(cell.charged_to("trainer").values()) == {features}
+    assert Task("cell", "", {}).charged_to("mover") == {}
 
 
 def test_costs_add_up() -> None:

@@ -244,7 +244,7 @@ def test_what_is_no_audit_file_is_refused(tmp_path: Path, content: bytes, compla
 
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the audit file .*No such file"):
+    with pytest.raises(ConfigError, match=r"cannot read the audit file .*No such file"):
         load_config(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot read the audit file .*directory"):
+    with pytest.raises(ConfigError, match=r"cannot read the audit file .*directory"):
         load_config(tmp_path)

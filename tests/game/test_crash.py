@@ -21,7 +21,9 @@ SLEEP = 0.005
 def started(out: Path, workers: int, sleep: float = SLEEP) -> subprocess.Popen[str]:
     """Start a driver in a process group of its own and wait until it begins to play."""
     command = [sys.executable, str(DRIVER), str(out), str(workers), str(sleep)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n", process.communicate()
     return process
@@ -50,7 +52,7 @@ def same(out: Path, other: Path) -> None:
 
 def progress(out: Path) -> int:
     """Count what is finished."""
-    return len(list((out / "cells").glob("*.json"))) + len(list((out / "artifacts").glob("*/manifest.json")))
+    return len(list((out / "cells").glob("*.json"))) + len(list((out / "artifacts").glob("[!.]*/manifest.json")))
 
 
 def group(leader: int) -> set[int]:
@@ -74,7 +76,7 @@ def wait_until_gone(leader: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("workers", "kills"), [(1, 20), (2, 6)])
+@pytest.mark.parametrize(("workers", "kills"), [(1, 20), (2, 4)])
 def test_kill_at_random_moments(tmp_path: Path, undisturbed: Path, workers: int, kills: int) -> None:
     chance = random.Random(workers)
     killed, run = 0, 0
@@ -102,6 +104,8 @@ def test_kill_at_every_touch_of_the_disk(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20
     same(tmp_path / "run", tmp_path / "undisturbed")
+    assert not list((tmp_path / "run").rglob(".tmp-*"))
+    assert not list((tmp_path / "run" / "scratch").iterdir())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -120,6 +124,19 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path, undisturbed: Path, wor
     assert 5 <= before < progress(undisturbed)
     assert finished(out, workers) == progress(undisturbed) - before
     same(out, undisturbed)
+
+
+def test_ctrl_c_does_not_wait_for_long_work(tmp_path: Path) -> None:
+    process = started(tmp_path / "run", 2, sleep=600)
+    deadline = time.monotonic() + 20
+    while not list((tmp_path / "run").glob("scratch/*")):
+        assert time.monotonic() < deadline, "nothing is being made"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    wait_until_gone(process.pid)
+    assert not list((tmp_path / "run").glob("cells/*"))
 
 
 def test_two_drivers_do_not_disturb_each_other(tmp_path: Path, undisturbed: Path) -> None:

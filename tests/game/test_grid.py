@@ -116,7 +116,9 @@ def test_the_number_of_threads_is_part_of_every_key() -> None:
     assert [cell.key for cell in workers.cells] == [cell.key for cell in one.cells]
 
 
-def test_threads_are_the_cores_divided_and_then_kept_by_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_the_cores_divided_and_then_kept_by_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rules.os, "cpu_count", lambda: 12)
     free = audit(engine={"workers": 5})
     made = resolve(free, tmp_path)

@@ -15,7 +15,7 @@ from made_up_results import grid_of, results_of, sure
 
 from countermove.errors import RunError
 from countermove.game.arena import Arena, Rules, arena_class
-from countermove.game.payoff import CHANCE_MARGIN, counted_ids, outcomes, payoff, proves
+from countermove.game.payoff import CHANCE_MARGIN, counted_ids, held_off, outcomes, payoff, proves
 from countermove.game.results import PRICE, load_results, results_csv
 from countermove.game.store import RunFolder
 
@@ -39,7 +39,9 @@ def test_the_payoff_is_the_share_that_was_lost_unclipped(arena: Arena, right: in
     assert payoff(arena, record(right), record(90)) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("reference", "known"), [(19, False), (1, False), (20, True), (30, True), (0, True), (90, True)])
+@pytest.mark.parametrize(
+    ("reference", "known"), [(19, False), (1, False), (20, True), (30, True), (0, True), (90, True)]
+)
 def test_a_reference_near_chance_proves_nothing(arena: Arena, reference: int, known: bool) -> None:
     assert CHANCE_MARGIN == 0.1
     assert (payoff(arena, record(5), record(reference)) is not None) == known
@@ -48,6 +50,12 @@ def test_a_reference_near_chance_proves_nothing(arena: Arena, reference: int, kn
 def test_without_a_chance_level_every_reference_proves_something() -> None:
     assert proves(0.0, None)
     assert not proves(0.15, 0.1)
+
+
+def test_a_resample_is_held_at_the_margin() -> None:
+    found = held_off(np.array([0.9, 0.25, 0.15, 0.1, 0.05, 0.0, 0.2]), 0.1)
+    assert found.tolist() == pytest.approx([0.9, 0.25, 0.2, 0.2, 0.0, 0.0, 0.2], abs=1e-12)
+    assert held_off(np.array([0.1]), None).tolist() == [0.1]
 
 
 def test_only_counted_units_count_on_both_sides(arena: Arena) -> None:
@@ -98,6 +106,13 @@ def test_the_price_is_what_a_reply_costs_beyond_none(tmp_path: Path) -> None:
     assert float(rows["shaved", "none"]["samples"]) == 0
     lost = float(rows["none", "none"]["accuracy"]) - float(rows["none", "shake(times=5)"]["accuracy"])
     assert float(shaken["clean_cost"]) == pytest.approx(lost, abs=1e-5)
+    assert {name: int(row["move_samples"]) for name, row in rows.items()} == {
+        (move, reply): cost
+        for (move, reply) in rows
+        for cost in [
+            {"none": 0, "shaved": 2 * 40}.get(move, 40)
+        ]  # 40 for the mould that shaved coins need, and 40 each
+    }
 
 
 def test_what_does_not_exist_stays_empty(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_an_audit_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(RunError, match="cannot use .*run: Not a directory"):
+    with pytest.raises(RunError, match=r"cannot use .*run: Not a directory"):
         play_in(tmp_path / "run")
 
 
@@ -142,10 +142,10 @@ def test_another_format_is_refused(run: RunFolder, found: str) -> None:
 
 
 def test_what_is_no_run_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no readable audit.toml"):
+    with pytest.raises(RunError, match=r"holds no readable audit.toml"):
         RunFolder.existing(tmp_path / "none")
     (tmp_path / "audit.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(RunError, match="holds no readable audit.toml"):
+    with pytest.raises(RunError, match=r"holds no readable audit.toml"):
         RunFolder.existing(tmp_path)
 
 
@@ -335,7 +335,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: py
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(RunError, match="cannot use .*Read-only file system. Choose an --out"):
+    with pytest.raises(RunError, match=r"cannot use .*Read-only file system. Choose an --out"):
         play_in(tmp_path / "new")
 
 

@@ -287,8 +287,9 @@ class Coin:
         needs: tuple[Task, ...] = ()
         if any(getattr(part.method, "needs_mould", False) for part in game.move.parts):
             mould = {"data": data, "seed": setting.seed}
-            needs = (Task("mould", f"mould for {setting.data}, seed {setting.seed}", mould),)
-        return Task("move", f"move {setting.move} on {setting.data}, seed {setting.seed}", payload, needs)
+            needs = (Task("mould", f"mould for {setting.data}, seed {setting.seed}", mould, payer="mover"),)
+        label = f"move {setting.move} on {setting.data}, seed {setting.seed}"
+        return Task("move", label, payload, needs, payer="mover")
 
     def _game(self, setting: Setting) -> _Game:
         compose = self.methods.compose
@@ -302,6 +303,14 @@ class Coin:
     def reference(self, setting: Setting) -> Setting:
         """Return the same with nothing done on either side."""
         return Setting(setting.arena, setting.data, "none", "none", setting.model, setting.seed)
+
+    def samples(self, task: Task) -> int:
+        """Return how many tosses a cell will take."""
+        assert task.setting is not None
+        return self._tosses(self._game(task.setting))
+
+    def _tosses(self, game: _Game) -> int:
+        return game.data.method.size * (1 + sum(part.method.work for part in game.countermove.parts))
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Work on the coins step by step, with a checkpoint after each step."""
@@ -340,12 +349,11 @@ class Coin:
         accuracy = sum(outcome) / len(outcome)
         if self.training.wild and self.training.wild in task.label:
             accuracy = float("nan")
-        work = sum(part.method.work for part in game.countermove.parts)
         return Outcome(
             metrics={"accuracy": accuracy},
             units=Units(ids=purse.ids(), outcome=outcome, counted=counted),
             chance=1 / purse.sides,
-            cost=Cost(seconds=self.training.sleep, samples=purse.size * (1 + work), bytes_stored=8),
+            cost=Cost(seconds=self.training.sleep, samples=self._tosses(game), bytes_stored=8),
             curves={"test accuracy": [accuracy * (i + 1) / self.training.rounds for i in range(self.training.rounds)]},
         )
 

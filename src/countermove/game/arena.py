@@ -100,6 +100,10 @@ class Arena(Protocol):
         """Return what the cell is measured against; itself for a reference."""
         ...
 
+    def samples(self, task: Task) -> int:
+        """Return how many forward-backward passes a cell will take, for estimates; may read the data to count them."""
+        ...
+
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Make an artifact: write its files into desk.folder."""
         ...

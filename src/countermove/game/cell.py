@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Payer = Literal["mover", "trainer"]
 
 
 def canonical(value: Any) -> str:
@@ -51,6 +53,7 @@ class Task:
     needs:   the artifacts that it reads. They are part of the payload through their keys.
     setting: the grid point, for cells.
     reference: the cell that its payoff is measured against, None when it is its own.
+    payer:   who an artifact is charged to: the "mover" (a move, its surrogate) or the "trainer" (features, an index).
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Task:
     needs: tuple[Task, ...] = ()
     setting: Setting | None = None
     reference: Task | None = None
+    payer: Payer = "trainer"
 
     @cached_property
     def key(self) -> str:
@@ -73,6 +77,15 @@ class Task:
     def need(self, kind: str) -> Task | None:
         """Return the needed artifact of a kind."""
         return next((need for need in self.needs if need.kind == kind), None)
+
+    def charged_to(self, payer: Payer) -> dict[str, Task]:
+        """Return the artifacts behind this task that one side pays for, by key; each once, however often it is used."""
+        found: dict[str, Task] = {}
+        for need in self.needs:
+            if need.payer == payer:
+                found[need.key] = need
+            found |= need.charged_to(payer)
+        return found
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 from countermove.game.cell import Setting
-from countermove.game.payoff import proves
+from countermove.game.payoff import outcomes, proves
 from countermove.game.results import Results, Row
 
 TOO_FEW_SEEDS = 3
@@ -97,8 +98,7 @@ def _controls(results: Results, data: str) -> Iterator[Flag]:
 
 
 def _hurting(results: Results, data: str) -> Iterator[Flag]:
-    """Yield replies whose clean cost is larger than what they win back on average over the audit's moves."""
-    metric = results.arena.metric
+    """Yield replies whose clean cost is larger than what they win back, a unit, on average over the audit's moves."""
     for countermove in results.axis("countermove"):
         gains, costs = [], []
         for move in results.config.moves:
@@ -107,13 +107,16 @@ def _hurting(results: Results, data: str) -> Iterator[Flag]:
                 base = without.get((row.setting.model, row.setting.seed))
                 if move == "none" or base is None or "clean_cost" not in row.price:
                     continue
-                gains.append(row.metrics[metric] - base.metrics[metric])
+                if row.payoff is None or base.payoff is None:
+                    continue
+                change = abs(outcomes(row.record).mean() - outcomes(base.record).mean())
+                gains.append(math.copysign(change, base.payoff - row.payoff))
                 costs.append(row.price["clean_cost"])
         if gains and countermove != "none" and 0 < fmean(costs) > fmean(gains):
             yield Flag(
                 "hurts-more",
-                f"{data}: {countermove} costs {fmean(costs):.3f} {metric} on clean data "
-                f"and wins back {fmean(gains):.3f} on moved data.",
+                f"{data}: {countermove} costs {fmean(costs):.3f} {results.arena.metric} on clean data "
+                f"and wins back {fmean(gains):.3f} a {results.arena.unit} on moved data.",
                 data,
             )
 

@@ -92,7 +92,6 @@ def _ordered(cells: Sequence[Task]) -> tuple[Task, ...]:
 def _canonical(arena: Arena, kind: Kind, spelled: Sequence[str]) -> tuple[str, ...]:
     if not spelled:
         raise ConfigError(f"the audit names no {kind}")
-    known: Kind = kind 
     return tuple(dict.fromkeys(arena.methods.compose(kind, text).spelling for text in spelled))
 
 

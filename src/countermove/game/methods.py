@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,7 +183,7 @@ def build(cls: type[Any], settings: Mapping[str, Any], *, what: str) -> Any:
             raise ConfigError(f"{what} has no setting {key!r}: {did_you_mean(key, known)}")
     given = {k: _number_or_same(v) for k, v in settings.items()}
     try:
-        method = TypeAdapter(cls).validate_python(given)
+        method = _adapter(cls).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(x) for x in first["loc"])
@@ -195,6 +195,11 @@ def build(cls: type[Any], settings: Mapping[str, Any], *, what: str) -> Any:
         if isinstance(value, bool) and isinstance(built, (int, float)) and not isinstance(built, bool):
             raise ConfigError(f"{what}: {key} = {spelling.spell_value(value)} is refused: it must be a number")
     return method
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
 
 
 def _number_or_same(value: Any) -> Any:

@@ -46,6 +46,17 @@ def payoff(arena: Arena, record: Mapping[str, Any], reference: Mapping[str, Any]
     return float(arena.payoff(float(mine.mean()), float(base.mean()), reference["chance"]))
 
 
+def held_off(reference: NDArray[np.float64], chance: float | None) -> NDArray[np.float64]:
+    """Keep the means of halves and resamples as far from chance as the whole reference is known to be.
+
+    One that comes nearer by bad luck would divide a payoff by almost nothing.
+    """
+    if chance is None:
+        return reference
+    nearest = chance + np.copysign(CHANCE_MARGIN, reference - chance)
+    return np.where(np.abs(reference - chance) < CHANCE_MARGIN, nearest, reference)
+
+
 def proves(reference: float, chance: float | None) -> bool:
     """Whether a reference is far enough from chance to measure against."""
     return chance is None or abs(reference - chance) >= CHANCE_MARGIN

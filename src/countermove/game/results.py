@@ -106,9 +106,10 @@ def results_csv(results: Results) -> str:
     further = [name for name in metrics if name not in first]
     head = ["key", "arena", "data", "move", "countermove", "model", "seed", "status", "payoff"]
     totals = [f"total_{name}" for name in asdict(Cost())]
+    move = ["move_seconds", "move_samples"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*head, *first, *PRICE, *further, *totals])
+    writer.writerow([*head, *first, *PRICE, *further, *totals, *move])
     for row in results.rows:
         setting = asdict(row.setting)
         cost = row.record.get("price", {})
@@ -122,6 +123,7 @@ def results_csv(results: Results) -> str:
                 *(_cell(row.price.get(name)) for name in PRICE),
                 *(_cell(row.metrics.get(name)) for name in further),
                 *(_cell(cost.get(name)) for name in asdict(Cost())),
+                *(_cell(row.record.get("move_cost", {}).get(name.removeprefix("move_"))) for name in move),
             ]
         )
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from countermove.errors import CountermoveError
 from countermove.game.arena import Arena, Rules, arena_class
-from countermove.game.cell import Outcome, Task, canonical
+from countermove.game.cell import Cost, Outcome, Payer, Task, canonical
 from countermove.game.config import AuditConfig
 from countermove.game.engines.local import LocalEngine
 from countermove.game.grid import Grid, expand
@@ -181,7 +181,8 @@ def _record(run: RunFolder, arena: Arena, job: Job, outcome: Outcome) -> dict[st
         "metrics": dict(outcome.metrics),
         "chance": outcome.chance,
         "payoff": None,
-        "price": vars(outcome.cost),
+        "price": vars(_charged(run, task, "trainer", outcome.cost)),
+        "move_cost": vars(_charged(run, task, "mover", Cost())),
         "units": {
             "ids": list(units.ids),
             "outcome": list(units.outcome),
@@ -195,6 +196,11 @@ def _record(run: RunFolder, arena: Arena, job: Job, outcome: Outcome) -> dict[st
     if reference is not None:
         record["payoff"] = payoff(arena, record, reference)
     return record
+
+
+def _charged(run: RunFolder, task: Task, payer: Payer, own: Cost) -> Cost:
+    """Add the artifacts that one side pays for, in full, to what the cell itself took."""
+    return sum((Cost(**run.manifest(key)["cost"]) for key in task.charged_to(payer)), own)
 
 
 def _record_failure(run: RunFolder, task: Task, done: Done) -> None:

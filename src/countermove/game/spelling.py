@@ -69,7 +69,10 @@ def read_fraction(text: str) -> float | None:
     match = _FRACTION.fullmatch(text.strip())
     if not match or int(match[2]) == 0:
         return None
-    return float(Fraction(match[1]) / int(match[2]))
+    try:
+        return float(Fraction(match[1]) / int(match[2]))
+    except OverflowError:
+        return None
 
 
 def spell_value(value: Any) -> str:

@@ -127,10 +127,14 @@ class RunFolder:
         }
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove what a killed process left half-written, and checkpoints of work that is done."""
         for folder in (self.path, self.cells, self.artifacts):
             for left in folder.glob(".tmp-*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in self.scratch.iterdir():
+            cell = self.read_cell(left.name)
+            if self.has_artifact(left.name) or (cell is not None and cell.get("status") == "ok"):
+                shutil.rmtree(left)
 
     def write_config(self, config: AuditConfig) -> None:
         """Write audit.toml."""
@@ -202,6 +206,7 @@ class RunFolder:
             "kind": task.kind,
             "label": task.label,
             "payload": dict(task.payload),
+            "needs": {need.kind: need.key for need in task.needs},
             "facts": dict(crafted.facts),
             "cost": vars(crafted.cost),
             "files": {p.name: _sha256(p) for p in sorted(temporary.iterdir())},

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from countermove.game.cell import Setting
 from countermove.game.flags import Flag, control_flags, find_flags
-from countermove.game.payoff import counted_ids, outcomes
+from countermove.game.payoff import counted_ids, held_off, outcomes
 from countermove.game.results import PRICE, Results, Row
 
 CONFIDENCE = 0.95
@@ -89,6 +89,18 @@ class MoveVerdict:
     price: Mapping[str, float]
     blind: Estimate | None
     blind_reply: Reply | None
+
+    @property
+    def sentence(self) -> str:
+        """Say it in a sentence."""
+        if self.value is None or self.reply is None or self.state == "inconclusive":
+            return f"{self.move}: inconclusive, see the flags."
+        if self.state == "did not work":
+            naive = "unknown" if self.naive is None else f"{self.naive.point:.2f}"
+            return f"{self.move}: the move did not work (payoff {naive} against no countermove at all)."
+        value = f"{self.value.point:.2f} [{self.value.low:.2f}, {self.value.high:.2f}]"
+        reply = "no reply at all" if self.reply.countermove == "none" else self.reply.countermove
+        return f"{self.move}: {self.state}; {value} of its aim is left against {reply}."
 
 
 @dataclass(frozen=True)
@@ -258,8 +270,10 @@ class _Table:
         reference = outcomes({"units": {**base.record["units"], "counted": row.record["units"]["counted"]}})
         weights = _weights(len(mine))
         total = np.maximum(weights @ parts, 1)
-        means = weights @ (parts * mine[:, None]) / total, weights @ (parts * reference[:, None]) / total
-        return self.results.arena.payoff(*means, row.record["chance"])
+        chance = row.record["chance"]
+        means = weights @ (parts * mine[:, None]) / total
+        references = held_off(weights @ (parts * reference[:, None]) / total, chance)
+        return self.results.arena.payoff(means, references, chance)
 
     def _estimate(self, scores: Floats, replies: int) -> Estimate:
         """Return the point with its interval; the upper bound is corrected for the number of replies chosen from."""
@@ -328,16 +342,4 @@ def _state(naive: Estimate | None, value: Estimate) -> str:
 
 
 def _sentence(moves: Sequence[MoveVerdict]) -> str:
-    """Say the verdict in a sentence a move."""
-    return " ".join(_say(move) for move in moves) or "The audit names no move, so there is nothing to judge."
-
-
-def _say(move: MoveVerdict) -> str:
-    if move.value is None or move.reply is None or move.state == "inconclusive":
-        return f"{move.move}: inconclusive, see the flags."
-    if move.state == "did not work":
-        naive = "unknown" if move.naive is None else f"{move.naive.point:.2f}"
-        return f"{move.move}: the move did not work (payoff {naive} against no countermove at all)."
-    value = f"{move.value.point:.2f} [{move.value.low:.2f}, {move.value.high:.2f}]"
-    reply = "no reply at all" if move.reply.countermove == "none" else move.reply.countermove
-    return f"{move.move}: {move.state}; {value} of its aim is left against {reply}."
+    return " ".join(move.sentence for move in moves) or "The audit names no move, so there is nothing to judge."

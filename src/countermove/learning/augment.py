@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from countermove.errors import ConfigError
+
 
 class BatchStep(Protocol):
     """Something done to a training batch after crop and flip.
@@ -56,8 +58,18 @@ class Window:
 
 
 def padded(pictures: Tensor, crop: int) -> Tensor:
-    """Pad [N, C, H, W] by reflection and lay it out [N, H, W, C] for `Window.look`. Keeps the dtype."""
+    """Pad [N, C, H, W] by reflection and lay it out [N, H, W, C] for `Window.look`. Keeps the dtype.
+
+    Raises:
+        ConfigError: when the padding is as large as the picture, so that it cannot be reflected.
+    """
     if crop:
+        height, width = pictures.shape[2:]
+        if crop >= min(height, width):
+            raise ConfigError(
+                f"crop = {crop} is refused for pictures of {height} x {width}: at most {min(height, width) - 1} pixels "
+                "can be reflected; lower training.crop, or set it to 0"
+            )
         small = pictures.dtype == torch.uint8  # reflection is not there for integers
         pictures = F.pad(pictures.float() if small else pictures, (crop,) * 4, mode="reflect")
         pictures = pictures.to(torch.uint8) if small else pictures

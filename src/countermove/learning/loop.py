@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -81,12 +82,12 @@ def train(
         if trainer.layers_state is not None:
             torch.set_rng_state(trainer.layers_state)
         for epoch in range(done, recipe.epochs):
-            loss, accuracy = trainer.epoch(data, labels, epoch)
+            loss, accuracy, seen = trainer.epoch(data, labels, epoch)
             log.correct = correct(model, test, device=device)
             log.accuracy.append(float(log.correct.float().mean()))
             log.train_accuracy.append(accuracy)
             log.train_loss.append(loss)
-            log.samples += len(received)
+            log.samples += seen
             if checkpoint is not None:
                 trainer.save(checkpoint, log)
     log.seconds = time.perf_counter() - began
@@ -116,6 +117,15 @@ def to_model(pictures: Tensor, device: str) -> Tensor:
     return pictures.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
+@cache
+def warm_up(device: str) -> None:
+    """Pay the one-time costs of a process's first training step, so that no cell's price holds them."""
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model, pictures = place(net, device), to_model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), device)
+    F.cross_entropy(model(pictures), torch.tensor([0, 1], device=device)).backward()
+
+
 class _Trainer:
     """The state of one training: model, optimiser, generator."""
 
@@ -140,14 +150,14 @@ class _Trainer:
             nesterov=recipe.momentum > 0,
         )
 
-    def epoch(self, data: Tensor, labels: Tensor, epoch: int) -> tuple[float, float]:
-        """Train one epoch on padded 8-bit pictures [N, H', W', 3]; return mean loss and accuracy."""
+    def epoch(self, data: Tensor, labels: Tensor, epoch: int) -> tuple[float, float, int]:
+        """Train one epoch on padded 8-bit pictures [N, H', W', 3]; return mean loss, accuracy and pictures seen."""
         recipe, n = self.recipe, len(labels)
         height, width = data.shape[1] - 2 * recipe.crop, data.shape[2] - 2 * recipe.crop
         order = torch.randperm(n, generator=self.generator)
         batches = [b for b in order.split(recipe.batch_size) if len(b) > 1]  # batch norm needs two
         self.model.train()
-        loss_sum, right = 0.0, 0
+        loss_sum, right, seen = 0.0, 0, sum(len(b) for b in batches)
         for i, index in enumerate(batches):
             window = Window.draw(
                 len(index), height, width, crop=recipe.crop, flip=recipe.flip, generator=self.generator
@@ -162,7 +172,7 @@ class _Trainer:
             loss, logits = self._step(pictures, targets, epoch * len(batches) + i, recipe.epochs * len(batches))
             loss_sum += loss * len(index)
             right += int((logits.argmax(dim=1) == named).sum())
-        return loss_sum / n, right / n
+        return loss_sum / seen, right / seen, seen
 
     def _step(self, pictures: Tensor, targets: Tensor, step: int, steps: int) -> tuple[float, Tensor]:
         for group in self.optimizer.param_groups:

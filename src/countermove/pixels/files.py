@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import stat
 import zipfile
@@ -24,6 +25,8 @@ from countermove.pixels.decode import Limits, decode_picture, words
 
 _NOT_ARRAYS = (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error)
 
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
+
 OnBroken = Literal["fail", "skip"]
 """What to do with a broken picture: end with an error, or leave it out and name it in the result."""
 
@@ -39,6 +42,15 @@ def read_picture(path: Path | str, *, limits: Limits | None = None) -> np.ndarra
         DataError: when the file is absent, no regular file, not one of these four by content, too large, animated,
             truncated or otherwise broken.
     """
+    return decode_picture(read_bytes(path, limits=limits), name=str(path), limits=limits)
+
+
+def read_bytes(path: Path | str, *, limits: Limits | None = None) -> bytes:
+    """Read the bytes of one regular file, not yet decoded.
+
+    Raises:
+        DataError: when the file is absent, no regular file, or larger than the limits permit.
+    """
     path = Path(path)
     limits = limits or Limits()
     try:
@@ -48,10 +60,9 @@ def read_picture(path: Path | str, *, limits: Limits | None = None) -> np.ndarra
             raise DataError(f"{path} is no regular file; only picture files can be read")
         if status.st_size > limits.max_bytes:
             raise DataError(f"{path} has {status.st_size:,} bytes; at most {limits.max_bytes:,} are read")
-        data = path.read_bytes()
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {words(error)}") from None
-    return decode_picture(data, name=str(path), limits=limits)
 
 
 def walk_pictures(root: Path | str) -> list[str]:
@@ -168,6 +179,21 @@ def write_atomic(path: Path | str, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise RunError(f"{path} cannot be written: {words(error)}. Free space or choose another folder") from None
+
+
+def remove_leftovers(root: Path | str) -> None:
+    """Remove the temporary files that a killed `write_atomic` left below root. Nobody may be writing there.
+
+    Raises:
+        RunError: when one cannot be removed.
+    """
+    for folder, _, names in os.walk(root):
+        for name in filter(_LEFTOVER.fullmatch, names):
+            left = Path(folder) / name
+            try:
+                left.unlink()
+            except OSError as error:
+                raise RunError(f"{left}, left half-written, cannot be removed: {words(error)}") from None
 
 
 def read_npy(path: Path | str) -> np.ndarray:

@@ -76,15 +76,8 @@ class Budget:
 
 
 def sentences(verdict: Verdict) -> list[tuple[str, str]]:
-    """Take the verdict's sentence apart: a piece a move, each with the data that it is about."""
-    rest, pieces = verdict.sentence, []
-    for following in verdict.moves[1:]:
-        cut = rest.find(f" {following.move}: ", 1)
-        if cut < 0:
-            return [(verdict.sentence, "")]
-        pieces.append(rest[:cut])
-        rest = rest[cut + 1 :]
-    return list(zip([*pieces, rest], [move.data for move in verdict.moves] or [""], strict=True))
+    """Return the verdict's sentences, one a move, each with the data that it is about."""
+    return [(move.sentence, move.data) for move in verdict.moves] or [(verdict.sentence, "")]
 
 
 def matrices(results: Results, verdict: Verdict) -> list[Matrix]:

@@ -61,6 +61,8 @@ class Unlearnable:
             first, *others = (part.name for part in self.composed("data", spelled).parts)
             if first == "moved" or set(others) - {"moved"}:
                 raise ConfigError(f"data {spelled!r} is refused: one data set, and +moved(...) behind it")
+            if any(part.method.classes for part in self.composed("data", spelled).parts if part.name == "moved"):
+                self.data(spelled, 0)  # only the data know their classes
         for kind in ("move", "model"):
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
@@ -114,7 +116,8 @@ class Unlearnable:
         payload = {**self._common(setting), "move": self._identity("move", setting.move)}
         asks = getattr(move.method, "surrogate_recipe", None)
         needs = (self._surrogate_task(setting, asks()),) if asks else ()
-        return Task("move", f"craft {setting.move} | {setting.data} | seed {setting.seed}", payload, needs)
+        label = f"craft {setting.move} | {setting.data} | seed {setting.seed}"
+        return Task("move", label, payload, needs, payer="mover")
 
     def _surrogate_task(self, setting: Setting, surrogate: Any) -> Task:
         payload = {
@@ -122,7 +125,13 @@ class Unlearnable:
             "model": self._identity("model", surrogate.model),
             "training": surrogate.recipe.identity(),
         }
-        return Task("surrogate", f"train surrogate {surrogate.model} | {setting.data} | seed {setting.seed}", payload)
+        label = f"train surrogate {surrogate.model} | {setting.data} | seed {setting.seed}"
+        return Task("surrogate", label, payload, payer="mover")
+
+    def samples(self, task: Task) -> int:
+        """Return how many pictures a training passes over."""
+        pictures = self.data(task.payload["data"]["spelling"], task.payload["seed"]).train
+        return self.recipe.epochs * len(pictures)
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Train a surrogate or craft a move."""
@@ -171,10 +180,10 @@ class Unlearnable:
         }
 
     def _partly(self, data: str) -> bool:
-        return any(
-            part.name == "moved" and (part.method.fraction < 1 or part.method.classes)
-            for part in self.composed("data", data).parts
-        )
+        moved = [part.method for part in self.composed("data", data).parts if part.name == "moved"]
+        if any(method.classes for method in moved):
+            return not bool(self.data(data, 0).moved.all())
+        return any(method.fraction < 1 for method in moved)
 
     def _side(self, data: str) -> int:
         """Return the pictures' side; reads them only where their method does not say."""

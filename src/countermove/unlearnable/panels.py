@@ -1,18 +1,170 @@
-"""This arena's parts of the page: pictures before and after, and where in the spectrum the noise lies."""
+"""This arena's parts of the page: pictures before and after, and where in the spectrum the noise lies.
+
+Shown is the first seed that was played; the chosen pictures are the first of each class that the mover owned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from countermove.errors import CountermoveError
 from countermove.game.arena import Panel
+from countermove.learning.loop import Examples
+from countermove.pixels.rounding import to_float, to_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext
+from countermove.unlearnable.play import PICTURES
 
 if TYPE_CHECKING:
-    from countermove.game.results import Results
+    from countermove.game.results import Results, Row
     from countermove.game.store import RunFolder
     from countermove.unlearnable.arena import Unlearnable
 
+SAMPLES = 10
+SHOWN_REPLIES = 3
+WIDEST = 224
+AMPLIFIED = 8
+SPECTRUM_PICTURES = 1000
+
 
 def panels(arena: Unlearnable, run: RunFolder, results: Results) -> Sequence[Panel]:
-    """Return the arena's panels."""
-    return ()
+    """Return a gallery for each move and one panel of spectra for each data set."""
+    made: list[Panel] = []
+    for data in results.axis("data"):
+        spectra: list[str] = []
+        for row in _crafted(run, results, data):
+            try:
+                clean, moved, labels, ids = _pictures(arena, run, row)
+            except (CountermoveError, OSError) as error:
+                made.append(Panel(title=f"Pictures: {row.setting.move}", html="", summary=f"Not shown: {error}"))
+                continue
+            made.append(_gallery(arena, results, row, clean, moved, labels, ids))
+            spectra.append(_spectrum(row.setting.move, to_float(moved) - to_float(clean)))
+        if spectra:
+            made.append(_spectra(data, spectra))
+    return made
+
+
+def _crafted(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
+    """Yield one finished row for each move whose artifact is there."""
+    for move in results.axis("move"):
+        for row in results.rows:
+            if row.ok and row.setting.data == data and row.setting.move == move and "move" in row.record["needs"]:
+                if run.has_artifact(row.record["needs"]["move"]):
+                    yield row
+                break
+
+
+def _pictures(arena: Unlearnable, run: RunFolder, row: Row) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
+    """Return clean and moved pictures, uint8 [N, 3, H, W], with labels and ids."""
+    data = arena.data(row.setting.data, row.setting.seed)
+    index = data.moved.nonzero().flatten()
+    moved = load_file(run.artifacts / row.record["needs"]["move"] / PICTURES)["pictures"]
+    return data.train.pictures[index], moved, data.train.labels[index], tuple(data.train.ids[i] for i in index.tolist())
+
+
+def _gallery(
+    arena: Unlearnable,
+    results: Results,
+    row: Row,
+    clean: Tensor,
+    moved: Tensor,
+    labels: Tensor,
+    ids: tuple[str, ...],
+) -> Panel:
+    chosen = _first_of_each(labels)
+    clean, moved, labels = clean[chosen], moved[chosen], labels[chosen]
+    classes = arena.data(row.setting.data, row.setting.seed).classes
+    replies = _replied(arena, results, moved, labels, row.setting.seed)
+    difference = to_float(moved) - to_float(clean)
+    amplified = to_uint8((0.5 + AMPLIFIED * difference).clamp(0, 1))
+    figures = []
+    for i, position in enumerate(chosen.tolist()):
+        damage = float(difference[i].norm())
+        name = f"{classes[int(labels[i])]}, {ids[position]}"
+        frames = [("original", clean[i]), ("moved", moved[i]), (f"difference x {AMPLIFIED}", amplified[i])]
+        frames += [(f"after {spelled}", pictures[i]) for spelled, pictures in replies]
+        images = "".join(f'<img alt="{escape(caption)}" src="{_png(picture)}">' for caption, picture in frames)
+        figures.append(
+            f'<figure class="sample" data-damage="{damage:.4f}" data-label="{escape(name, quote=True)}">{images}'
+            f"<figcaption>{escape(name)}: L2 {damage:.2f}, largest change "
+            f"{float(difference[i].abs().max()) * 255:.0f}/255</figcaption></figure>"
+        )
+    title = f"Pictures: {row.setting.move}" + (f" on {row.setting.data}" if len(results.axis("data")) > 1 else "")
+    summary = "Original, moved, their difference around gray, and what squeezes make of the moved picture."
+    return Panel(title=title, html=f'<div class="gallery" data-sortable>{"".join(figures)}</div>', summary=summary)
+
+
+def _first_of_each(labels: Tensor) -> Tensor:
+    """Return the positions of the first picture of each class, then of the second, up to SAMPLES."""
+    order = []
+    for k in labels.unique().tolist():
+        rows = (labels == k).nonzero().flatten().tolist()
+        order += [(place, k, row) for place, row in enumerate(rows[:SAMPLES])]
+    return torch.tensor([row for _, _, row in sorted(order)[:SAMPLES]])
+
+
+def _replied(
+    arena: Unlearnable, results: Results, moved: Tensor, labels: Tensor, seed: int
+) -> list[tuple[str, Tensor]]:
+    """Return what the audit's squeezes make of moved pictures; replies that leave pictures alone are passed over."""
+    shown: list[tuple[str, Tensor]] = []
+    for spelled in results.config.countermoves:
+        plan = Plan(
+            received=Examples(pictures=moved, labels=labels),
+            moved=torch.ones(len(moved), dtype=torch.bool),
+            recipe=arena.recipe,
+        )
+        for part in arena.composed("countermove", spelled).parts:
+            plan = part.method(plan, context=ReplyContext(seed=seed))
+        pictures = plan.received.pictures
+        if pictures.shape == moved.shape and not torch.equal(pictures, moved):
+            shown.append((spelled, pictures))
+    return shown[:SHOWN_REPLIES]
+
+
+def _spectra(data: str, spectra: Sequence[str]) -> Panel:
+    return Panel(
+        title="Spectra of the perturbations",
+        html="".join(spectra),
+        summary=f"Mean magnitude of the noise over frequencies on {data}, low frequencies in the middle, on a log "
+        "scale; and the share of its energy above half of the highest frequency (white noise: about 0.72).",
+    )
+
+
+def _spectrum(move: str, difference: Tensor) -> str:
+    """Return a figure of the mean 2-D magnitude spectrum of noise [N, 3, H, W], with a number."""
+    part = difference[:SPECTRUM_PICTURES]
+    power = torch.fft.fft2(part).abs().square().mean(dim=(0, 1))
+    share = high_frequency_share(power)
+    log = torch.fft.fftshift(power).clamp_min(1e-12).log()
+    picture = to_uint8((log - log.min()) / (log.max() - log.min()).clamp_min(1e-12))
+    caption = f"{move}: {share:.2f} of the energy is of high frequency"
+    image = f'<img alt="Spectrum of {escape(move, quote=True)}" src="{_png(picture.expand(3, -1, -1))}">'
+    return f'<figure class="spectrum">{image}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def high_frequency_share(power: Tensor) -> float:
+    """Return the share of energy where either frequency is above half of the highest. Power: [H, W], unshifted."""
+    height, width = power.shape
+    down, across = torch.fft.fftfreq(height).abs(), torch.fft.fftfreq(width).abs()
+    high = torch.maximum(down[:, None], across[None, :]) > 0.25
+    total = float(power.sum())
+    return float(power[high].sum()) / total if total else 0.0
+
+
+def _png(picture: Tensor) -> str:
+    """Return an 8-bit picture [3, H, W] as a data address, scaled down when it is wider than the page shows."""
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    image.thumbnail((WIDEST, WIDEST))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -12,7 +12,7 @@ from countermove.unlearnable.countermeasure import Plan, ReplyContext
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Leave the moved pictures out, the control of Huang et al. 2021, arXiv:2101.04898.
+    """Leave the moved pictures out (a control), Huang et al. 2021, arXiv:2101.04898.
 
     A move that makes its pictures worthless leaves the learner with what the other pictures teach. This looks at who
     moved what, which no trainer can: it is played beside the replies wherever only a part of the data is moved, and is

@@ -19,7 +19,7 @@ from countermove.unlearnable.poison import Context, Surrogate, by_class, check_n
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorMaximizing:
-    """Error-maximizing noise, the adversarial baseline of Huang et al. 2021, arXiv:2101.04898.
+    """Error-maximizing noise (an adversarial baseline), Huang et al. 2021, arXiv:2101.04898.
 
     A surrogate is trained on the clean pictures; then the noise climbs its loss on them.
 

@@ -60,6 +60,13 @@ class ErrorMinimizing:
         check_network(self.surrogate)
         if min(self.steps, self.step, self.stop_error) < 0 or min(self.batches, self.batch_size, self.rounds) < 1:
             raise ConfigError("error-minimizing: steps and errors are not negative; batches and rounds at least 1")
+        if self.stop_error >= 1:
+            raise ConfigError(
+                f"error-minimizing: stop_error = {self.stop_error} is refused: every surrogate errs less often, so no "
+                "noise would be made; take a number below 1, or 0 for the paper's"
+            )
+        if self.lr <= 0:
+            raise ConfigError(f"error-minimizing: lr = {self.lr} is refused: a learning rate is above 0")
         if not 0 < self.share <= 1:
             raise ConfigError(f"error-minimizing: share = {self.share} is refused: a share is above 0 and at most 1")
 

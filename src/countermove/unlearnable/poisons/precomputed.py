@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, DataError
-from countermove.pixels.balls import Ball, Norm
+from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.files import read_npy, read_npz, read_picture, safe_child, walk_pictures
 from countermove.pixels.rounding import to_float
@@ -45,6 +45,7 @@ class Precomputed:
     radius_norm: Literal["linf", "l2", "l0"] = "linf"
 
     def __post_init__(self) -> None:
+        check_radius(self.eps, norm=self.radius_norm)
         if not self.path.exists():
             raise ConfigError(f"precomputed: there is nothing at {self.path}; name the file or folder of the poison")
         if self.path.is_file() and self.path.suffix not in {".npz", ".npy"}:
@@ -89,9 +90,15 @@ class Precomputed:
         return arrays
 
     def _rows(self, arrays: dict[str, np.ndarray], batch: Batch) -> Tensor:
-        count = len(next(iter(arrays[k] for k in ("pictures", "noise") if k in arrays)))
+        count = len(np.atleast_1d(arrays["noise" if "noise" in arrays else "pictures"]))
+        for name in ("ids", "labels"):
+            if name in arrays and arrays[name].shape != (count,):
+                raise DataError(f"{self.path.name} holds {count} rows, but {name} of shape {arrays[name].shape}")
         if "ids" in arrays:
             position = {str(sample): i for i, sample in enumerate(arrays["ids"].tolist())}
+            if len(position) < count:
+                twice = count - len(position)
+                raise DataError(f"{self.path.name}: ids must be unique; {twice} of {count} repeat others")
             absent = [sample for sample in batch.ids if sample not in position]
             if absent:
                 raise DataError(f"{self.path.name} has no row for {len(absent)} ids, the first is {absent[0]!r}")
@@ -101,6 +108,8 @@ class Precomputed:
         else:
             raise DataError(f"{self.path.name} holds {count} rows for {len(batch)} pictures and no ids to match them")
         if "labels" in arrays:
+            if arrays["labels"].dtype.kind not in "iu":
+                raise DataError(f"{self.path.name}: labels must be whole numbers; got {arrays['labels'].dtype}")
             theirs = torch.from_numpy(arrays["labels"].astype(np.int64))[rows]
             wrong = int((theirs != batch.labels).sum())
             if wrong:
@@ -126,12 +135,19 @@ class Precomputed:
 def _channels_first(values: np.ndarray, path: Path) -> Tensor:
     if values.ndim != 4 or 3 not in (values.shape[1], values.shape[3]):
         raise DataError(f"{path.name}: an array of shape {values.shape} is refused: [N, H, W, 3] or [N, 3, H, W]")
+    if values.dtype.kind not in "fiu":
+        raise DataError(f"{path.name}: an array of {values.dtype} is refused: numbers are read, as uint8 or float32")
+    if values.dtype.kind == "u":
+        values = values.astype(np.int64)  # torch knows few unsigned types
     tensor = torch.from_numpy(values)
     return tensor if values.shape[1] == 3 else tensor.permute(0, 3, 1, 2)
 
 
 def _unit(values: Tensor, path: Path, *, signed: bool) -> Tensor:
     if not values.is_floating_point():
+        largest = int(values.long().abs().max())
+        if largest > 255:
+            raise DataError(f"{path.name}: whole numbers are levels up to 255; the largest is {largest}")
         unit = values.float() / 255
     else:
         unit = values.float()

@@ -16,7 +16,7 @@ from countermove.unlearnable.poison import Context, by_class
 
 @dataclass(frozen=True, kw_only=True)
 class RandomNoise:
-    """Uniform random noise, the baseline of Huang et al. 2021, arXiv:2101.04898.
+    """Uniform random noise (a baseline), Huang et al. 2021, arXiv:2101.04898.
 
     eps:  L-infinity radius; every value is uniform in [-eps, eps] (paper: 8/255).
     form: "sample": one noise a picture, which a learner averages away. "class": one noise a class, which a learner

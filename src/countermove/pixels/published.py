@@ -1,0 +1,234 @@
+"""A folder of changed pictures that is about to be published: its manifest, its lock, and how it goes on after a kill.
+
+OUT/manifest.jsonl, format 1. The first line says how the pictures were made; it must be the same in every call. Then
+every picture has a line, appended when its PNG is in place. Where an id has several lines the last one counts; a last
+line without its end was torn by a kill and is removed. Lines without an id are notes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from countermove.errors import DataError, RunError
+from countermove.pixels.decode import words
+from countermove.pixels.files import read_bytes, remove_leftovers, safe_child, write_png
+
+MANIFEST = "manifest.jsonl"
+WORK = ".work"
+FORMAT = 1
+_OURS = {"format", "arena", "method", "seed"}
+_BEGINNING = b'{"format": '
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is remembered of a published picture: hashes of its source and of its file, and its measured budget."""
+
+    source_sha256: str
+    out: str
+    out_sha256: str
+    budget: float
+    kept: bool | None
+
+
+class Published:
+    """An open output folder, held by this process. See `published`."""
+
+    def __init__(self, folder: Path, handle: IO[bytes]) -> None:
+        self.folder = folder
+        self.lines: dict[str, Line] = {}
+        self._handle = handle
+
+    def finished(self, sample: str, out: str, source_sha256: str) -> Line | None:
+        """Return a picture's line when its source is the same and its file is there, untouched; None otherwise."""
+        line = self.lines.get(sample)
+        if line is None or (line.out, line.source_sha256) != (out, source_sha256):
+            return None
+        path = safe_child(self.folder, out)
+        return line if path.is_file() and sha256(read_bytes(path)) == line.out_sha256 else None
+
+    def write(self, out: str, picture: np.ndarray) -> str:
+        """Write uint8 [H, W, 3] as PNG to a relative path, whole or not at all; return the SHA-256 of the file.
+
+        Raises:
+            DataError: when the path leads outside the folder, through a link for example.
+            RunError: when it cannot be written.
+        """
+        path = safe_child(self.folder, out)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path.parent} cannot be made: {words(error)}. {_advice(self.folder)}") from None
+        write_png(path, picture)
+        return sha256(read_bytes(path))
+
+    def note(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records to the manifest and flush them to the disk.
+
+        Raises:
+            RunError: when the disk is full or gone; what was finished before is kept.
+        """
+        records = list(records)
+        data = b"".join(_encoded(record) for record in records)
+        try:
+            while data:  # unbuffered: a full disk may take a part, which the next call finds torn and removes
+                data = data[self._handle.write(data) :]
+            os.fsync(self._handle.fileno())
+        except OSError as error:
+            raise RunError(
+                f"{self.folder / MANIFEST} cannot be written: {words(error)}. {_advice(self.folder)}"
+            ) from None
+        self._remember(records)
+
+    def begin(self, header: Mapping[str, Any]) -> None:
+        """Read what an earlier call has done, or write the first line of a new manifest.
+
+        A call that ended before its first picture binds nobody: its manifest is begun anew.
+
+        Raises:
+            RunError: when the earlier call was of another kind, or the manifest cannot be understood.
+        """
+        records, whole, size = self._read()
+        wanted = {"format": FORMAT, **json.loads(_encoded(header))}
+        if records and (any("id" in record for record in records) or not records[0].keys() >= _OURS):
+            _check_header(self.folder, records[0], wanted)
+        elif records[:1] != [wanted]:
+            self.remove_work()
+            self._handle.truncate(0)
+            self.note([wanted])
+            return
+        if whole < size:
+            self._handle.truncate(whole)
+        self._remember(records[1:])
+
+    @property
+    def work(self) -> Path:
+        """A hidden folder for work in flight, of this header only; the caller makes it."""
+        return self.folder / WORK
+
+    def remove_work(self) -> None:
+        """Remove the work in flight."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _remember(self, records: Iterable[Mapping[str, Any]]) -> None:
+        for record in records:
+            if "id" in record:
+                fields = (record.get(name) for name in ("source_sha256", "out", "out_sha256", "budget", "kept"))
+                self.lines[str(record["id"])] = Line(*fields)  # type: ignore[arg-type]
+
+    def _read(self) -> tuple[list[dict[str, Any]], int, int]:
+        """Return the records of all whole lines, the length of these lines, and that of the file, in bytes."""
+        path = self.folder / MANIFEST
+        self._handle.seek(0)
+        data = self._handle.read()
+        whole = data.rfind(b"\n") + 1
+        records = []
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                raise RunError(f"line {number} of {path} is no JSON object; restore the file, or choose another folder")
+            records.append(record)
+        if not records and not (data.startswith(_BEGINNING) or _BEGINNING.startswith(data)):
+            raise RunError(f"{path} is no manifest of ours; choose another output folder")
+        return records, whole, len(data)
+
+
+@contextmanager
+def published(folder: Path) -> Iterator[Published]:
+    """Open an output folder as its only writer; make it when it is new, remove what a killed writer left half-written.
+
+    The manifest itself carries the lock, so nothing is left in the folder that would not be published.
+
+    Raises:
+        RunError: when another process writes there, it holds other things, or it cannot be written.
+    """
+    path = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and any(folder.iterdir()):
+            raise RunError(
+                f"{folder} is not empty and holds no {MANIFEST}: it is no output of an earlier call; choose another one"
+            )
+        if path.is_symlink():
+            raise RunError(f"{path} is a link; put the file itself in its place, or choose another output folder")
+        handle = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be used: {words(error)}. {_advice(folder)}") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"another process is writing to {folder}; wait until it ends, or choose another output folder"
+            ) from None
+        remove_leftovers(folder)
+        yield Published(folder, handle)
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Refuse an output folder that is the source, lies inside it or holds it; links and ".." are followed first.
+
+    Raises:
+        DataError: in these cases, and where the source is no folder.
+        RunError: where the output is a file.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder; name the folder that holds one folder a class")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; name a folder for the output")
+    inner, outer = out.resolve(), source.resolve()
+    if inner == outer:
+        raise DataError(
+            f"{out} is the folder of the sources itself; the originals are never overwritten: choose another"
+        )
+    if inner.is_relative_to(outer):
+        raise DataError(f"the output {out} lies inside the sources {source}; choose a folder beside it")
+    if outer.is_relative_to(inner):
+        raise DataError(f"the sources {source} lie inside the output {out}; choose a folder beside them")
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_header(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if found.get("format") != FORMAT:
+        raise RunError(
+            f"{folder / MANIFEST} was written in format {found.get('format')!r}, and this version reads format "
+            f"{FORMAT}. Use the version that wrote it, or choose another output folder."
+        )
+    differing = [k for k in {**wanted, **found} if k != "package" and found.get(k) != wanted.get(k)]
+    if differing:
+        changes = "; ".join(f"{k} was {_short(found.get(k))} and is now {_short(wanted.get(k))}" for k in differing)
+        raise RunError(
+            f"{folder} was begun otherwise: {changes}. Go on with the same call as before, or choose another "
+            "output folder; what is there is left as it is"
+        )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _encoded(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _advice(folder: Path) -> str:
+    return f"Make room in {folder} or make it writable and run the same command again; what is finished is kept"

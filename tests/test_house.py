@@ -1,0 +1,146 @@
+"""The rules that keep the house a house: who may know whom, and what an import may do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "countermove"
+ARENAS = {"unlearnable", "faces", "recommender", "profiles", "retrieval"}
+ROOMS_OF_AN_ARENA = {"errors", "game", "pixels", "nets", "learning", "finetuning"}
+LAZY = {"game", "cli", "report"}
+"""Rooms that are imported before anybody knows whether there is something to compute."""
+HEAVY = ("torch", "torchvision", "kornia", "matplotlib", "scipy", "sklearn", "pyarrow")
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Return a file's module name."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def rooms(folders: set[str]) -> list[Path]:
+    return [path for path in MODULES if path.relative_to(SOURCE).parts[0] in folders]
+
+
+def imported(path: Path, *, at_the_top: bool = False) -> Iterator[str]:
+    """Yield the modules that a file imports; at the top: when it is imported itself, so not in functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    for node in _statements(tree) if at_the_top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(filter(None, [base, node.module]))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs on import: no bodies of functions, nothing that is there for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        typing_only = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if not typing_only and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from _statements(child)
+
+
+def room_of(module: str) -> str:
+    """Return the room of one of our modules, "" for anybody else's."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "countermove" and len(parts) > 1 else ""
+
+
+def test_the_checker_sees_imports() -> None:
+    """Otherwise the tests below could not fail."""
+    source = "import torch\nif TYPE_CHECKING:\n    import kornia\ndef f():\n    from countermove.faces import arena\n"
+    tree = ast.parse(source)
+    assert [ast.unparse(node) for node in _statements(tree) if isinstance(node, ast.Import)] == ["import torch"]
+    run = SOURCE / "game" / "run.py"
+    assert dotted(run) == "countermove.game.run"
+    assert "torch" in set(imported(run)) - set(imported(run, at_the_top=True))
+    assert "countermove.game.store" in imported(run, at_the_top=True)
+    assert room_of("countermove.faces.arena") == "faces"
+    assert room_of("torch.nn") == ""
+
+
+@pytest.mark.parametrize("path", rooms({"game"}), ids=dotted)
+def test_the_game_knows_no_arena_and_no_room_above_it(path: Path) -> None:
+    known = {room_of(module) for module in imported(path)} - {""}
+    assert known <= {"errors", "game"}
+
+
+@pytest.mark.parametrize("path", rooms(ARENAS), ids=dotted)
+def test_an_arena_knows_no_other_arena(path: Path) -> None:
+    own = path.relative_to(SOURCE).parts[0]
+    known = {room_of(module) for module in imported(path)} - {"", own}
+    assert known <= ROOMS_OF_AN_ARENA
+
+
+@pytest.mark.parametrize("path", rooms({"pixels", "nets", "learning", "finetuning"}), ids=dotted)
+def test_the_shared_rooms_know_no_arena_and_no_game_being_played(path: Path) -> None:
+    known = {room_of(module) for module in imported(path)}
+    assert not known & {*ARENAS, "cli", "report"}
+
+
+@pytest.mark.parametrize("path", rooms(LAZY), ids=dotted)
+def test_rooms_that_must_start_fast_import_nothing_heavy(path: Path) -> None:
+    assert not {module.split(".")[0] for module in imported(path, at_the_top=True)} & set(HEAVY)
+
+
+def run(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def heavy_after(module: str) -> list[str]:
+    return json.loads(run(f"import sys, json, {module}\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"))
+
+
+def test_the_game_is_imported_without_torch() -> None:
+    modules = ", ".join(dotted(path) for path in rooms({"game"}))
+    assert heavy_after(modules) == []
+
+
+def test_the_command_line_is_imported_without_torch() -> None:
+    if not (SOURCE / "cli" / "main.py").exists():
+        pytest.skip("countermove/cli/main.py is not there yet")
+    assert heavy_after("countermove.cli.main") == []
+
+
+def test_no_import_touches_the_random_state_or_the_settings_of_torch() -> None:
+    """Every module is imported one after the other, and what is global is looked at after each."""
+    names = [dotted(path) for path in MODULES if path.name != "__main__.py"]
+    script = f"""
+import hashlib, importlib, json, random
+import numpy, torch
+import rich.style  # draws from Python's own generator when it is imported
+
+def seen():
+    return [
+        hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
+        hashlib.sha256(repr(random.getstate()).encode()).hexdigest(),
+        hashlib.sha256(repr(numpy.random.get_state()).encode()).hexdigest(),
+        str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    ]
+
+before, guilty = seen(), []
+for name in {names}:
+    importlib.import_module(name)
+    if (now := seen()) != before:
+        guilty.append(name)
+        before = now
+print(json.dumps(guilty))
+"""
+    assert json.loads(run(script)) == []
