@@ -9,7 +9,7 @@ import typer
 
 QUICK = [
     "data=cifar10-mini(train_limit=1000, test_limit=500)",
-    "moves=[\"linear-separable\", \"error-minimizing(form=class, rounds=8)\"]",
+    'moves=["linear-separable", "error-minimizing(form=class, rounds=8)"]',
     "training.epochs=7",
     "training.batch_size=32",
 ]

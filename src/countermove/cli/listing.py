@@ -12,6 +12,7 @@ from countermove.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from countermove.game.methods import Sheet
 
+PLAIN_WIDTH = 200
 WHAT = {"moves": "move", "countermoves": "countermove", "models": "model", "data": "data"}
 
 
@@ -110,4 +111,5 @@ def _table(rows: list[dict[str, Any]]) -> None:
         table.add_column(head, no_wrap=head == "name")
     for row in rows:
         table.add_row(row["name"], row["kind"], row["arena"], row["summary"], row["paper"])
-    Console().print(table, markup=False)
+    console = Console()
+    console.print(table, width=console.width if console.is_terminal else PLAIN_WIDTH, markup=False)

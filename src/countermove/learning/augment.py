@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from countermove.errors import ConfigError
-
 
 class BatchStep(Protocol):
     """Something done to a training batch after crop and flip.
@@ -58,22 +56,8 @@ class Window:
 
 
 def padded(pictures: Tensor, crop: int) -> Tensor:
-    """Pad [N, C, H, W] by reflection and lay it out [N, H, W, C] for `Window.look`. Keeps the dtype.
-
-    Raises:
-        ConfigError: when the padding is as large as the picture, so that it cannot be reflected.
-    """
-    if crop:
-        height, width = pictures.shape[2:]
-        if crop >= min(height, width):
-            raise ConfigError(
-                f"crop = {crop} is refused for pictures of {height} x {width}: at most {min(height, width) - 1} pixels "
-                "can be reflected; lower training.crop, or set it to 0"
-            )
-        small = pictures.dtype == torch.uint8  # reflection is not there for integers
-        pictures = F.pad(pictures.float() if small else pictures, (crop,) * 4, mode="reflect")
-        pictures = pictures.to(torch.uint8) if small else pictures
-    return pictures.permute(0, 2, 3, 1).contiguous()
+    """Pad [N, C, H, W] with black, as the papers do, and lay it out [N, H, W, C] for `Window.look`. Keeps the dtype."""
+    return F.pad(pictures, (crop,) * 4).permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 EVERY_SECONDS = 300.0
 
@@ -49,3 +50,21 @@ class Checkpoint:
                 return {name: file.get_tensor(name) for name in file.keys()}, facts
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
             return None
+
+
+def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return a model's weights and buffers and its optimiser's momentum, by name."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    return tensors
+
+
+def restore_training(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `training_state` returned, in place."""
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        if f"momentum.{name}" in tensors:
+            optimizer.state[parameter] = {"momentum_buffer": tensors[f"momentum.{name}"].to(parameter.device)}

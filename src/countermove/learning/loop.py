@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import BatchStep, Window, padded
-from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.learning.recipe import Recipe
 from countermove.pixels.randomness import generator as make_generator
 
@@ -186,11 +186,7 @@ class _Trainer:
         return float(loss.detach()), logits.detach()
 
     def save(self, checkpoint: Checkpoint, log: Training) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
+        tensors = training_state(self.model, self.optimizer)
         tensors |= {"generator": self.generator.get_state(), "global": torch.get_rng_state(), "correct": log.correct}
         facts = {"accuracy": log.accuracy, "train_accuracy": log.train_accuracy, "train_loss": log.train_loss}
         checkpoint.save_if_due(tensors, {**facts, "samples": log.samples})
@@ -201,11 +197,7 @@ class _Trainer:
         if found is None:
             return 0
         tensors, facts = found
-        state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(state)
-        for name, parameter in self.model.named_parameters():
-            if f"momentum.{name}" in tensors:
-                self.optimizer.state[parameter] = {"momentum_buffer": tensors[f"momentum.{name}"].to(self.device)}
+        restore_training(self.model, self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         self.layers_state = tensors["global"]
         log.correct, log.samples = tensors["correct"], facts["samples"]

@@ -15,10 +15,10 @@ class Recipe:
 
     epochs, batch_size, lr, momentum, weight_decay: as usual; the last, smaller batch of an epoch is used too.
     warmup:   share of all steps over which the learning rate rises linearly from zero.
-    crop:     padding in pixels (reflected) of the random crop; 0 switches it off.
+    crop:     padding in black pixels of the random crop; 0 switches it off.
     flip:     random horizontal flip.
-    The papers: 60 epochs, batch 128, lr 0.1 (code) or 0.025 (text), momentum 0.9, weight decay 5e-4, crop 4, flip;
-    their padding is black, ours reflects. Label smoothing is off.
+    The papers: 60 epochs, batch 128, lr 0.1 (code) or 0.025 (text), momentum 0.9, weight decay 5e-4, crop 4, flip.
+    Label smoothing is off.
     """
 
     epochs: int = 20

@@ -5,7 +5,7 @@ Legend: N pictures, K classes, noise [N, 3, H, W] or [K, 3, H, W].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import Window, padded
+from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.poison import Context
@@ -50,7 +51,7 @@ def sample_wise(batch: Batch, network: nn.Module, game: Bilevel, context: Contex
                 delta = (x + delta).clamp(0, 1) - x
             noise[rows] = delta
 
-    _play(batch, network, game, context, lambda rows: noise[rows], sweep)
+    _play(batch, network, game, context, noise, torch.arange(len(batch)), sweep)
     return noise
 
 
@@ -71,7 +72,7 @@ def class_wise(batch: Batch, network: nn.Module, game: Bilevel, share: float, co
             total = torch.zeros(len(present), *noise.shape[1:]).index_add_(0, position, delta)
             noise[present] = total / torch.bincount(position)[:, None, None, None]
 
-    _play(few, network, game, context, lambda rows: noise[few.labels[rows]], sweep)
+    _play(few, network, game, context, noise, few.labels, sweep)
     return noise
 
 
@@ -96,20 +97,26 @@ def _play(
     network: nn.Module,
     game: Bilevel,
     context: Context,
-    noise_of: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    owner: Tensor,
     sweep: Callable[[View], None],
 ) -> None:
-    """Alternate between surrogate batches and noise sweeps until the error is low or the rounds are over."""
+    """Alternate between surrogate batches and noise sweeps until the error is low or the rounds are over.
+
+    Picture i carries noise[owner[i]]. `sweep` changes the noise in place. A checkpoint that is found is continued from,
+    to the same result.
+    """
     source = context.generator("bilevel")
     view = View(game.augment, source)
     optimizer = torch.optim.SGD(network.parameters(), lr=game.lr, momentum=0.9, weight_decay=5e-4)
-    stream = _endless(len(batch), game.batch_size, source)
-    error, rounds = 1.0, 0
+    stream = _Stream(len(batch), game.batch_size, source)
+    checkpoint = context.checkpoint("bilevel")
+    error, rounds = _resume(checkpoint, network, optimizer, stream, noise, context)
     while rounds < game.rounds and error > game.stop_error:
         network.train()
         for _ in range(game.batches):
-            rows = next(stream)
-            seen = view((batch.pictures[rows] + noise_of(rows)).clamp(0, 1))
+            rows = stream.next()
+            seen = view((batch.pictures[rows] + noise[owner[rows]]).clamp(0, 1))
             loss = F.cross_entropy(network(_placed(seen, context)), batch.labels[rows].to(context.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -117,9 +124,57 @@ def _play(
             optimizer.step()
             context.meter.samples += len(rows)
         sweep(view)
-        error = _error(batch, network, noise_of, context)
+        error = _error(batch, network, noise, owner, context)
         rounds += 1
+        if checkpoint is not None:
+            tensors = {**training_state(network, optimizer), **stream.state(), "noise": noise}
+            checkpoint.save_if_due(
+                tensors, {"error": error, "rounds": rounds, "place": stream.place, "samples": context.meter.samples}
+            )
     context.meter.facts |= {"rounds": rounds, "surrogate_error": error, "stopped_early": error <= game.stop_error}
+
+
+def _resume(
+    checkpoint: Checkpoint | None,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    stream: _Stream,
+    noise: Tensor,
+    context: Context,
+) -> tuple[float, int]:
+    """Take up a checkpoint; return the last error and how many rounds are done."""
+    found = checkpoint.load() if checkpoint is not None else None
+    if found is None:
+        return 1.0, 0
+    tensors, facts = found
+    restore_training(network, optimizer, tensors)
+    stream.restore(tensors, facts["place"])
+    noise.copy_(tensors["noise"])
+    context.meter.samples = facts["samples"]
+    return facts["error"], facts["rounds"]
+
+
+class _Stream:
+    """Batches of positions, epoch after epoch, each epoch in a new order; its state can be kept."""
+
+    def __init__(self, n: int, size: int, generator: Generator) -> None:
+        self.n, self.size, self.generator = n, min(size, n), generator
+        self.order, self.place = torch.empty(0, dtype=torch.int64), 0
+
+    def next(self) -> Tensor:
+        """Return the next batch; a last one of a single picture is passed over, as batch norm needs two."""
+        if len(self.order) - self.place < min(2, self.n):
+            self.order, self.place = torch.randperm(self.n, generator=self.generator), 0
+        rows = self.order[self.place : self.place + self.size]
+        self.place += len(rows)
+        return rows
+
+    def state(self) -> dict[str, Tensor]:
+        return {"order": self.order, "generator": self.generator.get_state()}
+
+    def restore(self, tensors: dict[str, Tensor], place: int) -> None:
+        self.order, self.place = tensors["order"], place
+        self.generator.set_state(tensors["generator"])
 
 
 def _gradient(network: nn.Module, pictures: Tensor, labels: Tensor, view: View, context: Context) -> Tensor:
@@ -132,26 +187,18 @@ def _gradient(network: nn.Module, pictures: Tensor, labels: Tensor, view: View, 
 
 
 @torch.no_grad()
-def _error(batch: Batch, network: nn.Module, noise_of: Callable[[Tensor], Tensor], context: Context) -> float:
+def _error(batch: Batch, network: nn.Module, noise: Tensor, owner: Tensor, context: Context) -> float:
     """Return how often the surrogate errs on the noisy pictures, seen without augmentation."""
     wrong = 0
     with frozen(network):
         for rows in torch.arange(len(batch)).split(SWEEP_BATCH):
-            seen = (batch.pictures[rows] + noise_of(rows)).clamp(0, 1)
+            seen = (batch.pictures[rows] + noise[owner[rows]]).clamp(0, 1)
             wrong += int((network(_placed(seen, context)).argmax(dim=1).cpu() != batch.labels[rows]).sum())
     return wrong / len(batch)
 
 
 def _placed(pictures: Tensor, context: Context) -> Tensor:
     return pictures.to(context.device).contiguous(memory_format=torch.channels_last)
-
-
-def _endless(n: int, size: int, generator: Generator) -> Iterator[Tensor]:
-    """Yield batches of positions, epoch after epoch, each epoch in a new order."""
-    while True:
-        for rows in torch.randperm(n, generator=generator).split(min(size, n)):
-            if len(rows) > 1:
-                yield rows
 
 
 def _stratified(labels: Tensor, share: float, generator: Generator) -> Tensor:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
-from sklearn.datasets import make_classification
 from torch import Generator, Tensor
 
 from countermove.errors import ConfigError, DataError
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
-from countermove.pixels.randomness import per_sample
+from countermove.pixels.randomness import generator, per_sample
 from countermove.unlearnable.poison import Context
+
+MOST_MIXED = 200
+"""With more patch colours than this the mixing matrices would fill the memory; clusters are then round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,13 @@ class LinearSeparable:
     eps:        L2 radius in [0, 1] pixel units (released code: 1.304 for 32 x 32, that is 6/255 a value; thesis: 1.0,
                 and 2.0 in its larger-norm tables). For other sides scale it with the side.
     patch_size: side of a patch in pixels (paper: 8); must divide the picture's side.
-    separation: half the side of the hypercube, in standard deviations of a cluster (released code: class_sep 10).
+    separation: half the side of the hypercube (released code: class_sep 10). A cluster's points are standard normal,
+                mixed by a random matrix of entries uniform in [-1, 1], as scikit-learn's make_classification has it.
 
     Differs from the released code: sample i's noise follows its id, so it does not depend on the order of the data;
     the learner's data are shuffled; patches that do not divide the side are refused, not a crash; the noise is rounded
-    within the radius, not truncated.
+    within the radius, not truncated; with more than 200 patch colours clusters are round, with the mixed clusters'
+    spread at 48 colours (4 standard deviations), since the spread would otherwise grow with the picture.
     """
 
     version: ClassVar[int] = 1
@@ -55,33 +60,44 @@ class LinearSeparable:
                 "choose a patch_size that does"
             )
         down, across = height // self.patch_size, width // self.patch_size
-        features = 3 * down * across
-        centres = self._centres(len(batch.classes), features, context)
+        colours = 3 * down * across
+        corners, mixing = clusters(len(batch.classes), colours, context.seed)
 
-        def draw(generator: Generator) -> Tensor:
-            return torch.randn(features, generator=generator)
+        def draw(source: Generator) -> Tensor:
+            return torch.randn(colours, generator=source)
 
-        points = centres[batch.labels] + per_sample(context.seed, "linear-separable", batch.ids, draw)
-        patches = points.view(-1, 3, down, across)
+        spread = per_sample(context.seed, "linear-separable", batch.ids, draw)
+        spread = 4 * spread if mixing is None else _mixed(spread, mixing, batch.labels)
+        patches = (self.separation * corners[batch.labels] + spread).view(-1, 3, down, across)
         noise = patches.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
         noise = noise * (self.eps / noise.flatten(1).norm(dim=1).clamp_min(1e-12))[:, None, None, None]
         return batch.with_pictures((batch.pictures + noise).clamp(0, 1))
 
-    def _centres(self, classes: int, features: int, context: Context) -> Tensor:
-        """Return the clusters' centres [K, features] as scikit-learn lays them out: corners of a hypercube."""
-        state = context.generator("linear-separable-centres").initial_seed() % 2**32
-        points, labels = make_classification(
-            n_samples=64 * classes,
-            n_features=features,
-            n_informative=features,
-            n_redundant=0,
-            n_classes=classes,
-            n_clusters_per_class=1,
-            class_sep=self.separation,
-            flip_y=0.0,
-            shuffle=False,
-            random_state=state,
-        )
-        points, labels = torch.from_numpy(points).float(), torch.from_numpy(labels)
-        means = torch.stack([points[labels == k].mean(0) for k in range(classes)])
-        return self.separation * means.sign()
+
+@lru_cache(maxsize=4)
+def clusters(classes: int, colours: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Draw each class's corner of the hypercube, signs [K, F], and its mixing matrix, [K, F, F] or None.
+
+    Raises:
+        DataError: when the hypercube has fewer corners than there are classes.
+    """
+    if colours < 31 and 2**colours < classes:
+        raise DataError(f"{colours} patch colours cannot tell {classes} classes apart; choose a smaller patch_size")
+    source = generator(seed, "linear-separable-clusters")
+    corners: dict[tuple[float, ...], None] = {}
+    while len(corners) < classes:  # a corner belongs to one class
+        drawn = torch.randint(0, 2, (colours,), generator=source) * 2.0 - 1.0
+        corners[tuple(drawn.tolist())] = None
+    signs = torch.tensor(list(corners))
+    if colours > MOST_MIXED:
+        return signs, None
+    return signs, torch.rand(classes, colours, colours, generator=source) * 2 - 1
+
+
+def _mixed(points: Tensor, mixing: Tensor, labels: Tensor) -> Tensor:
+    """Mix each point [N, F] by its class's matrix; in float64, so that portions of the data do not matter."""
+    mixed = torch.empty_like(points)
+    for label in labels.unique():
+        rows = labels == label
+        mixed[rows] = (points[rows].double() @ mixing[label].double()).float()
+    return mixed

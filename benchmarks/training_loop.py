@@ -1,0 +1,85 @@
+"""Pictures a second: our training loop against the usual PIL, DataLoader and torchvision-transforms loop.
+
+Both sides train the same network on the same pictures with the same batch size, crop, flip and optimiser, one after
+the other in one run, and the ratio is printed. Run it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from countermove.learning.loop import Examples, train
+from countermove.learning.recipe import Recipe
+from countermove.unlearnable.methods import METHODS
+from countermove.unlearnable.poison import build_network
+
+EPOCHS = 3
+
+
+class _PilPictures(Dataset):
+    """Pictures as PIL images behind torchvision's transforms."""
+
+    def __init__(self, pictures: Tensor, labels: Tensor) -> None:
+        self.images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pictures]
+        self.labels = labels.tolist()
+        self.transform = transforms.Compose(
+            [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def usual(model: nn.Module, data: _PilPictures, recipe: Recipe, workers: int) -> None:
+    """Train the usual way."""
+    loader = DataLoader(data, recipe.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    loss_of = nn.CrossEntropyLoss()
+    for _ in range(recipe.epochs):
+        model.train()
+        for pictures, labels in loader:
+            optimizer.zero_grad()
+            loss_of(model(pictures), labels).backward()
+            optimizer.step()
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    data = METHODS.compose("data", "cifar10-mini").method()
+    received = Examples(pictures=data.train.pictures, labels=data.train.labels)
+    few = Examples(pictures=data.test.pictures[:10], labels=data.test.labels[:10])
+    recipe = Recipe(epochs=EPOCHS)
+    pil = _PilPictures(data.train.pictures, data.train.labels)
+
+    def network() -> nn.Module:
+        return build_network("small-cnn", 10, 32, torch.Generator().manual_seed(0))
+
+    def speed(work: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        work()
+        return EPOCHS * len(received) / (time.perf_counter() - began)
+
+    train(network(), few, few, recipe=recipe, seed=0, classes=10)  # pay the one-time costs outside the measurement
+    ours = speed(lambda: train(network(), received, few, recipe=recipe, seed=0, classes=10))
+    theirs = {workers: speed(lambda w=workers: usual(network(), pil, recipe, w)) for workers in (0, 2)}
+    best = max(theirs, key=lambda workers: theirs[workers])
+    print(f"ours                         {ours:7.0f} pictures/s")
+    for workers, value in theirs.items():
+        print(f"PIL + DataLoader, {workers} workers  {value:7.0f} pictures/s")
+    print(f"ratio to its best ({best} workers): {ours / theirs[best]:.2f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Play what must be seen and write docs/results: one folder a study, with what was asked beside what was measured.
+
+Run it alone: two trainings side by side are several times slower each. Runs are kept under runs/evidence, so an
+interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from countermove.game.results import Results, Row
+from countermove.game.run import environment
+from countermove.game.store import RunFolder
+from countermove.report.source import read_report
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+SAMPLE_WISE = "error-minimizing(steps=10)"
+CLASS_WISE = "error-minimizing(form=class)"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A mean accuracy over seeds that must be at least or at most a bound."""
+
+    move: str
+    countermove: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether the measured mean is on the right side."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    @property
+    def bound(self) -> str:
+        """Return the bound for people."""
+        return f">= {self.at_least:.2f}" if self.at_least is not None else f"<= {self.at_most:.2f}"
+
+
+CLAIMS = (
+    Claim("none", "none", at_least=0.66),
+    Claim("linear-separable", "none", at_most=0.28),
+    Claim("linear-separable", "gray", at_least=0.62),
+    Claim("linear-separable", "jpeg", at_least=0.54),
+    Claim(CLASS_WISE, "none", at_most=0.32),
+    Claim(CLASS_WISE, "gray", at_least=0.57),
+    Claim(SAMPLE_WISE, "none", at_most=0.32),
+    Claim(SAMPLE_WISE, "gray", at_least=0.57),
+    Claim(SAMPLE_WISE, "jpeg", at_least=0.45),
+)
+
+
+def main() -> int:
+    """Play both studies; return 1 when a claim does not hold."""
+    missed = publish("first-slice", CLAIMS)
+    missed += publish("full-size", ())
+    return 1 if missed else 0
+
+
+def publish(study: str, claims: Sequence[Claim]) -> int:
+    """Play a study, write its results, return how many claims do not hold."""
+    run = ROOT / "runs" / "evidence" / study
+    command = [sys.executable, "-m", "countermove", "audit", study, "--out", str(run)]
+    env = {**os.environ, "COUNTERMOVE_DATA": os.environ.get("COUNTERMOVE_DATA", str(ROOT.parent / "shared" / "data"))}
+    subprocess.run(command, check=True, env=env)
+    report = read_report(RunFolder.existing(run))
+    folder = RESULTS / study
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("results.csv", "audit.toml"):
+        shutil.copyfile(run / name, folder / name)
+    rows = [(claim, _accuracies(report.results, claim)) for claim in claims]
+    missed = sum(not claim.holds(fmean(values)) for claim, values in rows)
+    (folder / "README.md").write_text(_page(study, report.results, report.verdict.sentence, rows), encoding="utf-8")
+    return missed
+
+
+def _accuracies(results: Results, claim: Claim) -> list[float]:
+    return [row.metrics["accuracy"] for row in _rows(results, claim.move, claim.countermove)]
+
+
+def _rows(results: Results, move: str, countermove: str) -> list[Row]:
+    return [r for r in results.rows if r.ok and (r.setting.move, r.setting.countermove) == (move, countermove)]
+
+
+def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
+    facts = environment(results.arena.rules)  # pyright: ignore[reportAttributeAccessIssue]
+    facts |= {"threads": results.config.engine.threads, "device": results.config.device}
+    lines = [f"# {study}", "", f"`countermove audit {study}`, {_machine()}.", ""]
+    lines += [
+        ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None) + ".",
+        "",
+        sentence,
+        "",
+    ]
+    if rows:
+        lines += ["| move | countermove | asked | measured (mean) | each seed | holds |", "|---|---|---|---|---|---|"]
+        for claim, values in rows:
+            each = ", ".join(f"{value:.3f}" for value in values)
+            verdict = "yes" if claim.holds(fmean(values)) else "**no**"
+            lines.append(
+                f"| {claim.move} | {claim.countermove} | {claim.bound} | {fmean(values):.3f} | {each} | {verdict} |"
+            )
+        lines.append("")
+    lines += [
+        "| move | countermove | accuracy | payoff | seconds a cell | seconds for the move |",
+        "|---|---|---|---|---|---|",
+    ]
+    for move in results.axis("move"):
+        for countermove in results.axis("countermove"):
+            lines += _line(move, countermove, _rows(results, move, countermove))
+    return "\n".join([*lines, "", "Means over seeds. Mini-scale numbers are not the papers' numbers.", ""])
+
+
+def _line(move: str, countermove: str, rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    payoffs = [row.payoff for row in rows if row.payoff is not None]
+    cells = [
+        f"{fmean(row.metrics['accuracy'] for row in rows):.3f}",
+        f"{fmean(payoffs):.2f}" if payoffs and move != "none" else "",
+        f"{fmean(row.record['price']['seconds'] for row in rows):.0f}",
+        f"{fmean(row.record['move_cost']['seconds'] for row in rows):.1f}" if move != "none" else "",
+    ]
+    return [f"| {move} | {countermove} | " + " | ".join(cells) + " |"]
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
