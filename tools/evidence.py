@@ -17,13 +17,12 @@ from pathlib import Path
 from statistics import fmean
 
 from countermove.game.results import Results, Row
-from countermove.game.run import environment
 from countermove.game.store import RunFolder
 from countermove.report.source import read_report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-SAMPLE_WISE = "error-minimizing(steps=10)"
+SAMPLE_WISE = "error-minimizing(rounds=10, steps=10)"
 CLASS_WISE = "error-minimizing(form=class)"
 
 
@@ -92,8 +91,7 @@ def _rows(results: Results, move: str, countermove: str) -> list[Row]:
 
 
 def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
-    facts = environment(results.arena.rules)  # pyright: ignore[reportAttributeAccessIssue]
-    facts |= {"threads": results.config.engine.threads, "device": results.config.device}
+    facts = next(row.record["environment"] for row in results.rows if row.ok)
     lines = [f"# {study}", "", f"`countermove audit {study}`, {_machine()}.", ""]
     lines += [
         ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None) + ".",

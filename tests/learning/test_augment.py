@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from countermove.errors import ConfigError
 from countermove.learning.augment import BatchStep, CutMixStep, CutoutStep, MixUpStep, Window, padded
 from countermove.pixels.randomness import generator
 

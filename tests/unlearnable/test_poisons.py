@@ -16,7 +16,7 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.poison import Context
-from countermove.unlearnable.poisons.linear_separable import LinearSeparable
+from countermove.unlearnable.poisons.linear_separable import corners
 
 TINY = "batch_size=8, batches=4, rounds=4, surrogate='small-cnn(width=0.1)'"
 
@@ -92,10 +92,16 @@ def test_a_linear_model_tells_the_classes_from_lsp_alone(middle: Batch) -> None:
     assert not torch.equal(same_class[0], same_class[1])
 
 
-def test_lsp_centres_are_different_corners_of_a_cube() -> None:
-    centres = LinearSeparable()._centres(10, 48, Context(seed=3))
-    assert torch.equal(centres.abs(), torch.full((10, 48), 10.0))
-    assert len({tuple(row.tolist()) for row in centres}) == 10
+def test_lsp_classes_have_different_corners_of_a_cube() -> None:
+    signs = corners(10, 48, 3)
+    assert torch.equal(signs.abs(), torch.ones(10, 48))
+    assert len({tuple(row.tolist()) for row in signs}) == 10
+    assert len({tuple(row.tolist()) for row in corners(8, 3, 0)}) == 8
+
+
+def test_lsp_refuses_more_classes_than_its_colours_can_tell() -> None:
+    with pytest.raises(DataError, match="3 patch colours cannot tell 9 classes apart"):
+        corners(9, 3, 0)
 
 
 def test_lsp_refuses_patches_that_do_not_divide_the_side(middle: Batch) -> None:
@@ -151,7 +157,7 @@ def test_error_maximising_noise_raises_the_surrogates_loss(form: str, pictures: 
 
     network = build_network("small-cnn(width=0.25)", 3, 16, generator(0))
     examples = Examples(pictures=to_uint8(pictures.pictures), labels=pictures.labels)
-    recipe = Recipe(epochs=12, batch_size=8, lr=0.05, crop=0)
+    recipe = Recipe(epochs=5, batch_size=8, lr=0.05, crop=0)
     train(network, examples, examples, recipe=recipe, seed=0, classes=3)
     network.eval()
     poison = made(f"error-maximizing(form={form}, eps=24/255, steps=12)")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError
 from countermove.nets.parts import check_fit, normalized, seeded
 
-
-GRID = 2
+GRID = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,7 @@ class SmallCnn:
     """Four convolutions, the first with stride 2, for two CPU cores.
 
     Channels 32, 64, 96, 128; batch normalisation and ReLU after each convolution; max pooling after the second and
-    the third; average pooling to a grid of 2 x 2 (with a single average a network this shallow cannot tell where in
+    the third; average pooling to a grid of 4 x 4 (with a single average a network this shallow cannot tell where in
     the picture something is, so it learned less of pictures and of patchwork noise alike); one linear layer; torch's
     own initialisation (Kaiming uniform, which learned faster here than Kaiming normal by fan-out). No dropout. Any
     side of at least 8 pixels.
@@ -47,7 +46,7 @@ class SmallCnn:
 class SmallResidual:
     """Four convolutions, the first with stride 2, and a residual block, for two CPU cores.
 
-    As small-cnn, with a residual block of two convolutions of 128 channels before the pooling to 2 x 2. Any side of at
+    As small-cnn, with a residual block of two convolutions of 128 channels before the pooling to 4 x 4. Any side of at
     least 8 pixels.
 
     width: factor on all channels.

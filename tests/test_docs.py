@@ -1,0 +1,50 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from countermove.studies import studies
+from tools import make_docs
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_method_sheets_are_those_of_the_docstrings() -> None:
+    assert make_docs.OUT.read_text(encoding="utf-8") == make_docs.render(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_audit_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
+    from countermove.game.config import load_config
+    from countermove.game.run import resolve
+
+    toml = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert toml is not None
+    (tmp_path / "my.toml").write_text(toml[1], encoding="utf-8")
+    grid = resolve(load_config(tmp_path / "my.toml"))
+    assert len(grid.cells) == 3 * 5 * 2 * 3  # moves, countermoves, models, seeds; none and the control are among them
+
+
+@pytest.mark.parametrize("name", studies())
+@pytest.mark.parametrize("size", ["mini", "paper"])
+def test_every_study_is_a_valid_audit(name: str, size: str) -> None:
+    from countermove.game.config import load_config
+    from countermove.unlearnable.methods import METHODS
+
+    path = studies()[name]
+    if size == "paper" and "[sizes.paper]" not in path.read_text(encoding="utf-8"):
+        size = "mini"
+    config = load_config(path, size=size)  # type: ignore[arg-type]
+    for kind, spelled in config.axes().items():
+        for text in spelled:
+            METHODS.compose(kind, text)
