@@ -30,7 +30,7 @@ class _PilPictures(Dataset):
     def __init__(self, pictures: Tensor, labels: Tensor) -> None:
         self.images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pictures]
         self.labels = labels.tolist()
-        self.transform = transforms.Compose(
+        self.transform: Callable[[Image.Image], Tensor] = transforms.Compose(
             [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
         )
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tools import make_docs
 
 from countermove.studies import studies
-from tools import make_docs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from countermove.game.arena import Rules, arena_class, arena_targets
+from countermove.game.arena import ARENAS, Rules, arena_class
 from countermove.game.methods import Sheet
 
 OUT = Path(__file__).parent.parent / "docs" / "methods.md"
@@ -18,7 +18,7 @@ def main() -> None:
 def render() -> str:
     """Return the page."""
     lines = ["# Methods", "", "Generated from the docstrings by `make docs`; `countermove show NAME` prints one.", ""]
-    for arena in arena_targets():
+    for arena in ARENAS:
         for sheet in arena_class(arena)(Rules()).methods.sheets():
             lines += _section(sheet)
     return "\n".join(lines)

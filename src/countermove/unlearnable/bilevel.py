@@ -34,6 +34,7 @@ class Bilevel:
     rounds: int
     stop_error: float
     augment: bool
+    augment_sweep: bool
     lr: float
 
 
@@ -123,7 +124,7 @@ def _play(
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             context.meter.samples += len(rows)
-        sweep(view)
+        sweep(View(game.augment and game.augment_sweep, source))
         error = _error(batch, network, noise, owner, context)
         rounds += 1
         if checkpoint is not None:

@@ -28,7 +28,8 @@ class ErrorMinimizing:
     rounds:     sweeps at most. The stop error may never be reached: this is the bound, and the manifest says so.
     stop_error: stop when the surrogate errs less often than this; 0 means the paper's: 0.01 and 0.1.
     share:      of the pictures used to find class-wise noise (paper: 0.2).
-    augment:    surrogate and noise see random crops and flips, as a learner will.
+    augment:    the surrogate sees random crops and flips, as a learner will.
+    augment_sweep: the sweeps see them too, so that the noise survives them, at the price of lower frequencies.
     surrogate:  the network, spelled like a model of the grid (paper: resnet-18).
     lr:         of the surrogate (paper: 0.025 in the text, 0.1 in the code).
 
@@ -52,6 +53,7 @@ class ErrorMinimizing:
     stop_error: float = 0.0
     share: float = 0.2
     augment: bool = True
+    augment_sweep: bool = True
     surrogate: str = "small-cnn"
     lr: float = 0.1
 
@@ -82,6 +84,7 @@ class ErrorMinimizing:
             rounds=self.rounds,
             stop_error=self.stop_error or (0.01 if sample else 0.1),
             augment=self.augment,
+            augment_sweep=self.augment_sweep,
             lr=self.lr,
         )
         network = context.fresh_network(self.surrogate, batch)
