@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 QUICK = [
-    "data=cifar10-mini(train_limit=1000, test_limit=500)",
-    'moves=["linear-separable", "error-minimizing(form=class, rounds=8)"]',
-    "training.epochs=7",
-    "training.batch_size=32",
+    "moves=linear-separable",
+    "countermoves=gray",
+    "training.epochs=4",
+    "training.batch_size=48",
 ]
 
 
 def demo(
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/demo or runs/demo-quick by default.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures, about 40 seconds on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One move, one reply, under a minute on two cores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Play a first game: pictures made unlearnable, and the replies that undo it. Three minutes on two cores."""
