@@ -43,7 +43,7 @@ def state(model: nn.Module) -> dict[str, bytes]:
 
 def told(log: Training) -> tuple[object, ...]:
     """Return everything a training tells except the seconds."""
-    return log.correct.tolist(), log.accuracy, log.train_accuracy, log.train_loss, log.samples
+    return log.predicted.tolist(), log.accuracy, log.train_accuracy, log.train_loss, log.samples
 
 
 @pytest.fixture(params=[small, dropping], ids=["small-cnn", "dropout"])
@@ -60,8 +60,8 @@ def test_it_learns_two_colours(train_set: Examples, test_set: Examples) -> None:
     assert len(log.accuracy) == len(log.train_accuracy) == len(log.train_loss) == 3
     assert log.train_loss[-1] < log.train_loss[0]
     assert log.samples == 3 * len(train_set)
-    assert log.correct.tolist() == correct(model, test_set).tolist()
-    assert log.accuracy[-1] == pytest.approx(float(log.correct.float().mean()))
+    assert (log.predicted == test_set.labels).tolist() == correct(model, test_set).tolist()
+    assert log.accuracy[-1] == pytest.approx(float(correct(model, test_set).float().mean()))
     assert log.seconds > 0
 
 

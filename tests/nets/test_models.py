@@ -20,12 +20,13 @@ from countermove.nets.parts import Normalize, seeded
 from countermove.nets.registry import MODELS, find
 from countermove.pixels.randomness import generator
 
-OURS = ("small-cnn", "small-residual")
+OURS = ("small-cnn", "small-pooled", "small-residual")
 
 # Trainable numbers with 10 classes at 32 x 32. The ResNets and VGGs are the counts of the usual CIFAR versions;
 # DenseNet-121 has one normalisation of 64 channels more than the version without a norm behind its stem.
 PARAMETERS = {
     "small-cnn": 206_314,
+    "small-pooled": 187_114,
     "small-residual": 501_738,
     "resnet-18": 11_173_962,
     "resnet-34": 21_282_122,

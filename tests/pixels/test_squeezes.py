@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ from countermove.pixels.rounding import to_float, to_uint8
 ALL: dict[str, Callable[[Tensor], Tensor]] = {
     "gray": squeezes.gray,
     "gray_soft": squeezes.gray_soft,
+    "channel_mean": squeezes.channel_mean,
+    "single_channel": squeezes.single_channel,
+    "luma_quantization": squeezes.luma_quantization,
     "bit_depth": squeezes.bit_depth,
     "median": squeezes.median,
     "mean": squeezes.mean,
@@ -67,6 +70,52 @@ def test_gray_is_pillows_for_every_luma() -> None:
     soft = squeezes.gray_soft(batch)
     assert (soft - squeezes.gray(batch)).abs().max() * 255 < 0.51
     assert torch.equal(squeezes.gray(squeezes.gray(batch)), squeezes.gray(batch))
+
+
+def test_channel_mean_is_the_nearest_level() -> None:
+    batch = pictures(8, 64, 64)
+    levels = to_uint8(batch).double().mean(1, keepdim=True).round().expand(-1, 3, -1, -1)  # thirds: never a tie
+    assert torch.equal(to_uint8(squeezes.channel_mean(batch)).double(), levels)
+
+
+@pytest.mark.parametrize(("channel", "position"), [("r", 0), ("g", 1), ("b", 2)])
+def test_single_channel_is_that_channel_three_times(channel: squeezes.Channel, position: int) -> None:
+    batch = pictures()
+    single = squeezes.single_channel(batch, channel)
+    assert all(torch.equal(single[:, i], batch[:, position]) for i in range(3))
+
+
+def test_luma_quantization_with_all_levels_is_gray_or_nothing() -> None:
+    batch = pictures(8, 64, 64)
+    assert torch.equal(squeezes.luma_quantization(batch, levels=256, chroma=1), squeezes.gray(batch))
+    neutral = squeezes.gray(batch)
+    assert torch.equal(
+        squeezes.luma_quantization(neutral, levels=7, chroma=5), squeezes.luma_quantization(neutral, levels=7)
+    )
+    same = squeezes.luma_quantization(batch, levels=256, chroma=255)
+    assert (to_uint8(same).int() - to_uint8(batch).int()).abs().max() <= 3
+
+
+@pytest.mark.parametrize(("levels", "chroma"), [(2, 1), (4, 3), (16, 5)])
+def test_luma_quantization_is_pillows_ycbcr_with_fewer_levels(levels: int, chroma: int) -> None:
+    batch = pictures(2, 24, 24) * 0.3 + 0.35  # soft colours, so that nothing is clipped
+    images = [Image.fromarray(row).convert("YCbCr") for row in to_uint8(batch).permute(0, 2, 3, 1).numpy()]
+    y, cb, cr = torch.from_numpy(np.stack([np.array(image) for image in images])).double().unbind(-1)
+    found = [
+        Image.fromarray(row)
+        for row in to_uint8(squeezes.luma_quantization(batch, levels, chroma)).permute(0, 2, 3, 1).numpy()
+    ]
+    got_y, got_cb, got_cr = (
+        torch.from_numpy(np.stack([np.array(image.convert("YCbCr")) for image in found])).double().unbind(-1)
+    )
+    step = 255 / (levels - 1)
+    assert (got_y / step - (got_y / step).round()).abs().max() * step < 3  # every luma is one of the levels
+    assert (got_y - y).abs().max() <= step / 2 + 3  # and the nearest
+    for got, was in ((got_cb, cb), (got_cr, cr)):
+        step = 255 / max(chroma - 1, 1)
+        offset = got - 128
+        assert (offset / step - (offset / step).round()).abs().max() * step < 3
+        assert (got - was).abs().max() <= (step / 2 + 3 if chroma > 1 else 128)
 
 
 @pytest.mark.parametrize("bits", range(1, 8))
@@ -126,6 +175,11 @@ def test_soft_squeezes_have_right_gradients(soft: Callable[[Tensor], Tensor]) ->
     ("call", "message"),
     [
         (lambda batch: squeezes.bit_depth(batch, 0), "bits = 0"),
+        (lambda batch: squeezes.single_channel(batch, cast(Any, "x")), "unknown channel 'x'"),
+        (lambda batch: squeezes.luma_quantization(batch, 1), "levels = 1"),
+        (lambda batch: squeezes.luma_quantization(batch, 257), "levels = 257"),
+        (lambda batch: squeezes.luma_quantization(batch, 16, 2), "chroma = 2"),
+        (lambda batch: squeezes.luma_quantization(batch, 16, True), "chroma = True"),
         (lambda batch: squeezes.bit_depth(batch, 8), "8 would change nothing"),
         (lambda batch: squeezes.bit_depth(batch, True), "bits = True"),
         (lambda batch: squeezes.median(batch, 4), "size = 4"),

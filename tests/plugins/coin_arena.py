@@ -374,6 +374,9 @@ class Coin:
         if self.training.die and self.training.die in task.label:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def access(self, setting: Setting) -> str:
+        return "" if setting.move == "none" else "near-black"
+
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return the share of what could be guessed that was lost."""
         assert chance is not None

@@ -112,6 +112,13 @@ class Arena(Protocol):
         """Play a cell."""
         ...
 
+    def access(self, setting: Setting) -> str:
+        """Return what a mover had to know of the trainer's model: "white", "gray", "near-black", "" for move none.
+
+        White is the model, gray what kind it is, near-black what everybody knows: the task and its labels.
+        """
+        ...
+
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return what the mover gets from mean outcomes under the move and under the reference."""
         ...

@@ -137,6 +137,7 @@ class Outcome:
     chance:  what guessing reaches on the metric, from the data; None where it has no meaning.
     cost:    the trainer's total.
     curves:  series by name, one value an epoch or step.
+    tables:  numbers in rows and columns by name, for the arena's own panels.
     """
 
     metrics: Mapping[str, float]
@@ -144,6 +145,7 @@ class Outcome:
     chance: float | None
     cost: Cost
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,13 +81,24 @@ class EngineConfig(_Strict):
 
 
 class StudyConfig(_Strict):
-    """Where an audit is a table or figure of a paper: which one, and what was published."""
+    """Where an audit is a table or figure of a paper: which one, and what was published.
+
+    item:      the table or figure.
+    note:      where the grid differs from the paper's.
+    names:     the paper's words for entries of the axes: {EM = "error-minimizing"}; the axes may use them, too.
+    published: the numbers; `report.published.published` says how they are looked up.
+    results:   the folder in this project's repository that holds measured results; empty where there are none.
+    size:      at which size the audit is played; filled in from what was asked for.
+    """
 
     title: str
     paper: str
     item: str = ""
     note: str = ""
+    names: dict[str, str] = Field(default_factory=dict)
     published: dict[str, Any] = Field(default_factory=dict)
+    results: str = ""
+    size: Literal["mini", "paper", ""] = ""
 
 
 class AuditConfig(_Strict):
@@ -138,8 +149,10 @@ def load_config(path: Path, *, size: Size | None = None, sets: Sequence[str] = (
         raise ConfigError(f"{path} has no size {size!r}: it has {', '.join(sorted(sizes))}")
     if sizes:
         table = _merged(table, sizes.get(size or "mini", {}))
+        if isinstance(table.get("study"), dict):
+            table["study"] = {**table["study"], "size": size or "mini"}
     table.setdefault("name", path.stem)
-    return make_config(apply_sets(table, sets), where=str(path))
+    return make_config(_in_full(apply_sets(table, sets)), where=str(path))
 
 
 def make_config(table: Mapping[str, Any], *, where: str = "the configuration") -> AuditConfig:
@@ -172,6 +185,20 @@ def apply_sets(table: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
                 raise ConfigError(f"--set {item!r} is refused: {name!r} is no table")
         target[last] = _set_value(last, text.strip())
     return result
+
+
+def _in_full(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the table with the study's names on the axes replaced by what they stand for."""
+    study = table.get("study")
+    names = study.get("names") if isinstance(study, dict) else None
+    if not isinstance(names, dict):
+        return table
+
+    def full(entry: Any) -> Any:
+        return names.get(entry, entry) if isinstance(entry, str) else entry
+
+    axes = {key: table[key] for key in ("data", "moves", "countermoves", "models") if key in table}
+    return table | {key: [full(e) for e in v] if isinstance(v, list) else full(v) for key, v in axes.items()}
 
 
 def dump_config(config: AuditConfig) -> str:

@@ -109,10 +109,11 @@ def results_csv(results: Results) -> str:
     move = ["move_seconds", "move_samples"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*head, *first, *PRICE, *further, *totals, *move])
+    writer.writerow([*head, *first, *PRICE, *further, *totals, *move, "move_access"])
     for row in results.rows:
         setting = asdict(row.setting)
         cost = row.record.get("price", {})
+        access = results.arena.access(row.setting)
         writer.writerow(
             [
                 row.key,
@@ -124,6 +125,7 @@ def results_csv(results: Results) -> str:
                 *(_cell(row.metrics.get(name)) for name in further),
                 *(_cell(cost.get(name)) for name in asdict(Cost())),
                 *(_cell(row.record.get("move_cost", {}).get(name.removeprefix("move_"))) for name in move),
+                access,
             ]
         )
     return buffer.getvalue()

@@ -189,6 +189,7 @@ def _record(run: RunFolder, arena: Arena, job: Job, outcome: Outcome) -> dict[st
             "counted": None if units.counted is None else list(units.counted),
         },
         "curves": {name: list(values) for name, values in outcome.curves.items()},
+        "tables": {name: [list(line) for line in table] for name, table in outcome.tables.items()},
         "environment": environment(job.rules),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 
 class BatchStep(Protocol):
@@ -18,6 +18,25 @@ class BatchStep(Protocol):
     """
 
     def __call__(self, pictures: Tensor, targets: Tensor, *, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return the changed batch."""
+        ...
+
+
+class ModelStep(Protocol):
+    """Something done to a training batch after every batch step, for which the model is asked.
+
+    pictures: float [N, 3, H, W] in [0, 1]; targets: labels [N] or class probabilities [N, K]; progress: the share of
+    the training that is done, in [0, 1). Returns the same kinds; leaves the model as it was.
+    """
+
+    @property
+    def passes(self) -> float:
+        """Forward-backward passes that it spends on every picture."""
+        ...
+
+    def __call__(
+        self, model: nn.Module, pictures: Tensor, targets: Tensor, *, generator: Generator, progress: float
+    ) -> tuple[Tensor, Tensor]:
         """Return the changed batch."""
         ...
 

@@ -7,7 +7,7 @@ channels_last memory. benchmarks/training_loop.py measures this against the usua
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from countermove.learning.augment import BatchStep, Window, padded
+from countermove.errors import ConfigError
+from countermove.learning.augment import BatchStep, ModelStep, Window, padded
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.learning.recipe import Recipe
+from countermove.nets.features import logits_and_features
 from countermove.pixels.randomness import generator as make_generator
+from countermove.pixels.steps import frozen
 
 EVALUATION_BATCH = 500
 
@@ -28,17 +31,23 @@ EVALUATION_BATCH = 500
 class Training:
     """What a training gives.
 
-    correct:        bool [T], which test pictures the last epoch's model names rightly.
+    predicted:      int64 [T], what the model of the last epoch (or of `kept_epoch`) names each test picture.
     accuracy:       on the test pictures, one value an epoch.
+    probes:         accuracy on other labelled pictures by their name, one value an epoch.
     train_accuracy: on the received pictures as trained on (augmented), one value an epoch.
     train_loss:     likewise.
     samples:        forward-backward passes.
+    kept_epoch:     the epoch (0-based) whose model is scored: the last one, or where an early stop says so.
+    stages:         weights at the epochs that were to be kept, in order.
     """
 
-    correct: Tensor
+    predicted: Tensor
     accuracy: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
+    probes: dict[str, list[float]] = field(default_factory=dict)
+    stages: list[dict[str, Tensor]] = field(default_factory=list)
+    kept_epoch: int = -1
     samples: int = 0
     seconds: float = 0.0
 
@@ -63,6 +72,10 @@ def train(
     seed: int,
     classes: int,
     steps: Sequence[BatchStep] = (),
+    model_steps: Sequence[ModelStep] = (),
+    probes: Mapping[str, Examples] | None = None,
+    stop: Stopping | None = None,
+    stages: int = 0,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> Training:
@@ -70,41 +83,95 @@ def train(
 
     The same seed gives the same result on one device with one number of threads. A checkpoint that is found is
     continued from, to the same result.
+
+    Args:
+        model: maps pictures [n, 3, H, W] in [0, 1] to logits [n, classes].
+        received: what it is trained on.
+        test: what it is scored on.
+        recipe: how.
+        seed: of order, windows and everything drawn in between.
+        classes: how many.
+        steps: what is done to every batch after crop and flip.
+        model_steps: what is done after that with the model's help, such as adversarial training.
+        probes: more pictures that it is scored on after every epoch, by name.
+        stop: when to stop early; the model of the last epoch stays in place, what counts is `kept_epoch`.
+        stages: how many equidistant epochs' weights to return, the last epoch's among them.
+        device: "cpu" or "cuda".
+        checkpoint: where to go on from.
+
+    Raises:
+        ConfigError: when more stages are asked for than there are epochs.
     """
     began = time.perf_counter()
     generator = make_generator(seed, "training")
     place(model, device)
-    trainer = _Trainer(model, recipe, generator, tuple(steps), classes, device)
+    trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, device)
     data, labels = padded(received.pictures, recipe.crop).to(device), received.labels.to(device)
-    log = Training(correct=torch.zeros(len(test), dtype=torch.bool))
-    done = trainer.resume(checkpoint, log)
+    log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
+    kept, history = stage_epochs(recipe.epochs, stages), _History(stop)
+    done = 0 if kept or stop else trainer.resume(checkpoint, log)
     with _reproducible(seed, device):
         if trainer.layers_state is not None:
             torch.set_rng_state(trainer.layers_state)
         for epoch in range(done, recipe.epochs):
             loss, accuracy, seen = trainer.epoch(data, labels, epoch)
-            log.correct = correct(model, test, device=device)
-            log.accuracy.append(float(log.correct.float().mean()))
+            log.predicted = predict(model, test.pictures, device=device)
+            log.accuracy.append(_share(log.predicted == test.labels))
+            for name, more in (probes or {}).items():
+                log.probes[name].append(_share(predict(model, more.pictures, device=device) == more.labels))
             log.train_accuracy.append(accuracy)
             log.train_loss.append(loss)
-            log.samples += seen
-            if checkpoint is not None:
+            log.samples += round(seen * (1 + sum(step.passes for step in trainer.model_steps)))
+            if epoch in kept:
+                log.stages.append({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
+            if history.says_stop(log):
+                break
+            if checkpoint is not None and not (kept or stop):
                 trainer.save(checkpoint, log)
+    history.settle(log)
     log.seconds = time.perf_counter() - began
     return log
 
 
 @torch.no_grad()
-def correct(model: nn.Module, test: Examples, *, device: str = "cpu") -> Tensor:
-    """Return bool [T]: which pictures the model, in evaluation mode, names rightly. Restores its mode."""
+def predict(model: nn.Module, pictures: Tensor, *, device: str = "cpu") -> Tensor:
+    """Return what the model, in evaluation mode, names 8-bit pictures: int64 [T]. Restores its mode."""
     was_training = model.training
     model.eval()
-    parts = []
-    for start in range(0, len(test), EVALUATION_BATCH):
-        pictures = to_model(test.pictures[start : start + EVALUATION_BATCH], device)
-        parts.append(model(pictures).argmax(dim=1).cpu() == test.labels[start : start + EVALUATION_BATCH])
+    parts = [
+        model(to_model(pictures[start : start + EVALUATION_BATCH], device)).argmax(dim=1).cpu()
+        for start in range(0, len(pictures), EVALUATION_BATCH)
+    ]
     model.train(was_training)
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def features(model: nn.Module, pictures: Tensor) -> Tensor:
+    """Return what enters the model's last layer, in evaluation mode, for 8-bit pictures: float [T, D], on the CPU."""
+    device = str(next(model.parameters()).device)
+    with frozen(model):
+        parts = [
+            logits_and_features(model, to_model(pictures[start : start + EVALUATION_BATCH], device))[1].float().cpu()
+            for start in range(0, len(pictures), EVALUATION_BATCH)
+        ]
+    return torch.cat(parts)
+
+
+def correct(model: nn.Module, test: Examples, *, device: str = "cpu") -> Tensor:
+    """Return bool [T]: which pictures the model, in evaluation mode, names rightly. Restores its mode."""
+    return predict(model, test.pictures, device=device) == test.labels
+
+
+def stage_epochs(epochs: int, stages: int) -> tuple[int, ...]:
+    """Return so many equidistant epochs (0-based), the last one among them.
+
+    Raises:
+        ConfigError: when there are fewer epochs.
+    """
+    if stages > epochs:
+        raise ConfigError(f"{stages} stages of a training of {epochs} epochs were asked for; take at most {epochs}")
+    return tuple(round((i + 1) * epochs / stages) - 1 for i in range(stages))
 
 
 def place(model: nn.Module, device: str) -> nn.Module:
@@ -135,11 +202,12 @@ class _Trainer:
         recipe: Recipe,
         generator: Generator,
         steps: tuple[BatchStep, ...],
+        model_steps: tuple[ModelStep, ...],
         classes: int,
         device: str,
     ) -> None:
         self.model, self.recipe, self.generator = model, recipe, generator
-        self.steps, self.classes, self.device = steps, classes, device
+        self.steps, self.model_steps, self.classes, self.device = steps, model_steps, classes, device
         self.run = torch.compile(model) if device == "cuda" else model
         self.layers_state: Tensor | None = None
         self.optimizer = torch.optim.SGD(
@@ -169,6 +237,10 @@ class _Trainer:
                 targets = F.one_hot(named, self.classes).float()
                 for step in self.steps:
                     pictures, targets = step(pictures, targets, generator=self.generator)
+            progress = (epoch + i / len(batches)) / recipe.epochs
+            with self._half_precision():
+                for step in self.model_steps:
+                    pictures, targets = step(self.model, pictures, targets, generator=self.generator, progress=progress)
             loss, logits = self._step(pictures, targets, epoch * len(batches) + i, recipe.epochs * len(batches))
             loss_sum += loss * len(index)
             right += int((logits.argmax(dim=1) == named).sum())
@@ -177,7 +249,7 @@ class _Trainer:
     def _step(self, pictures: Tensor, targets: Tensor, step: int, steps: int) -> tuple[float, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr_at(step, steps)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device == "cuda"):
+        with self._half_precision():
             logits = self.run(pictures)
             loss = F.cross_entropy(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
@@ -185,10 +257,22 @@ class _Trainer:
         self.optimizer.step()
         return float(loss.detach()), logits.detach()
 
+    def _half_precision(self) -> torch.autocast:
+        return torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device == "cuda")
+
     def save(self, checkpoint: Checkpoint, log: Training) -> None:
         tensors = training_state(self.model, self.optimizer)
-        tensors |= {"generator": self.generator.get_state(), "global": torch.get_rng_state(), "correct": log.correct}
-        facts = {"accuracy": log.accuracy, "train_accuracy": log.train_accuracy, "train_loss": log.train_loss}
+        tensors |= {
+            "generator": self.generator.get_state(),
+            "global": torch.get_rng_state(),
+            "predicted": log.predicted,
+        }
+        facts = {
+            "accuracy": log.accuracy,
+            "train_accuracy": log.train_accuracy,
+            "train_loss": log.train_loss,
+            "probes": log.probes,
+        }
         checkpoint.save_if_due(tensors, {**facts, "samples": log.samples})
 
     def resume(self, checkpoint: Checkpoint | None, log: Training) -> int:
@@ -200,7 +284,7 @@ class _Trainer:
         restore_training(self.model, self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         self.layers_state = tensors["global"]
-        log.correct, log.samples = tensors["correct"], facts["samples"]
+        log.predicted, log.samples, log.probes = tensors["predicted"], facts["samples"], facts["probes"]
         log.accuracy, log.train_accuracy, log.train_loss = (
             facts["accuracy"],
             facts["train_accuracy"],
@@ -216,6 +300,43 @@ def _reproducible(seed: int, device: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         torch.manual_seed(make_generator(seed, "layers").initial_seed())
         yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When to stop early: see `early_epoch`."""
+
+    patience: int = 2
+    gain: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 0 <= self.gain < 1:
+            raise ConfigError("early stopping: patience is at least 1 epoch and gain in [0, 1)")
+
+
+class _History:
+    """What the test predictions were, epoch by epoch, as long as an early stop may go back to them."""
+
+    def __init__(self, stop: Stopping | None) -> None:
+        self.stop, self.predicted = stop, []
+
+    def says_stop(self, log: Training) -> bool:
+        if self.stop is None:
+            return False
+        self.predicted.append(log.predicted)
+        chosen = early_epoch(log.train_accuracy, patience=self.stop.patience, gain=self.stop.gain)
+        return chosen < len(log.train_accuracy) - 1
+
+    def settle(self, log: Training) -> None:
+        """Choose the epoch that counts."""
+        log.kept_epoch = len(log.accuracy) - 1
+        if self.stop is not None:
+            log.kept_epoch = early_epoch(log.train_accuracy, patience=self.stop.patience, gain=self.stop.gain)
+            log.predicted = self.predicted[log.kept_epoch]
+
+
+def _share(right: Tensor) -> float:
+    return float(right.float().mean())
 
 
 def early_epoch(train_accuracy: Sequence[float], *, patience: int = 2, gain: float = 0.01) -> int:

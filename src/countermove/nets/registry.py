@@ -9,6 +9,7 @@ from countermove.errors import ConfigError, did_you_mean
 
 MODELS: dict[str, str] = {
     "small-cnn": "countermove.nets.small:SmallCnn",
+    "small-pooled": "countermove.nets.small:SmallPooled",
     "small-residual": "countermove.nets.small:SmallResidual",
     "resnet-18": "countermove.nets.cifar:ResNet18",
     "resnet-34": "countermove.nets.cifar:ResNet34",

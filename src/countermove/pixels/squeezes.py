@@ -1,22 +1,38 @@
 """Simple operations that throw information away: gray, fewer bits, filters, JPEG.
 
-All take and return float pictures [N, 3, H, W] in [0, 1], keep dtype and device, and are deterministic. Gray, bit depth
-and JPEG return 8-bit values; the mean and Gaussian filters are not rounded and have a gradient.
+All take and return float pictures [N, 3, H, W] in [0, 1], keep dtype and device, and are deterministic. Gray, channel
+mean, luma quantization, bit depth and JPEG return 8-bit values; the mean and Gaussian filters are not rounded and have
+a gradient.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, did_you_mean
 from countermove.pixels.jpeg import jpeg, jpeg_differentiable
 from countermove.pixels.rounding import check_pictures, to_float, to_uint8
 
-__all__ = ["bit_depth", "gaussian", "gray", "gray_soft", "jpeg", "jpeg_differentiable", "mean", "median"]
+__all__ = [
+    "bit_depth",
+    "channel_mean",
+    "gaussian",
+    "gray",
+    "gray_soft",
+    "jpeg",
+    "jpeg_differentiable",
+    "luma_quantization",
+    "mean",
+    "median",
+    "single_channel",
+]
+
+Channel = Literal["r", "g", "b"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 _ENTRIES_AT_ONCE = 1 << 24
@@ -25,9 +41,7 @@ _ENTRIES_AT_ONCE = 1 << 24
 def gray(pictures: Tensor) -> Tensor:
     """Replace the colours by their ITU-R 601 luma, in three equal channels; exactly Pillow's ``convert("L")``."""
     check_pictures(pictures)
-    red, green, blue = to_uint8(pictures).int().unbind(1)
-    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # the weights times 2^16, as Pillow has them
-    return _like(pictures, to_float(luma.to(torch.uint8))[:, None])
+    return _like(pictures, to_float(_luma(pictures).to(torch.uint8))[:, None])
 
 
 def gray_soft(pictures: Tensor) -> Tensor:
@@ -35,6 +49,52 @@ def gray_soft(pictures: Tensor) -> Tensor:
     check_pictures(pictures)
     luma = torch.einsum("nchw,c->nhw", pictures, pictures.new_tensor(_LUMA))
     return luma[:, None].clamp(0, 1).repeat(1, 3, 1, 1)
+
+
+def channel_mean(pictures: Tensor) -> Tensor:
+    """Replace the colours by the mean of the three 8-bit values, rounded, in three equal channels."""
+    check_pictures(pictures)
+    total = to_uint8(pictures).int().sum(1, keepdim=True)
+    return _like(pictures, to_float((2 * total + 3).div(6, rounding_mode="floor").to(torch.uint8)))
+
+
+def single_channel(pictures: Tensor, channel: Channel = "g") -> Tensor:
+    """Put one of the channels red, green and blue in the place of all three; values stay as they are.
+
+    Raises:
+        ConfigError: a channel that is not "r", "g" or "b".
+    """
+    check_pictures(pictures)
+    chosen = "rgb".index(check_channel(channel))
+    return _like(pictures, pictures[:, chosen : chosen + 1])
+
+
+def luma_quantization(pictures: Tensor, levels: int = 16, chroma: int = 1) -> Tensor:
+    """Keep few levels of the luma and of both colour differences (ITU-R 601 YCbCr, as JPEG has them).
+
+    Args:
+        pictures: float [N, 3, H, W] in [0, 1].
+        levels: of the luma, equidistant from black to white.
+        chroma: levels of each colour difference, equidistant in [-1/2, 1/2] and with 0 among them; 1 drops the colours.
+
+    Raises:
+        ConfigError: levels that are not 2 to 256, or chroma that is not odd and 1 to 255.
+    """
+    check_pictures(pictures)
+    check_levels(levels, chroma)
+    level = (2 * (levels - 1) * _luma(pictures) + 255).div(510, rounding_mode="floor")  # the nearest, in integers
+    luma = to_float((510 * level + levels - 1).div(2 * (levels - 1), rounding_mode="floor").to(torch.uint8))
+    if chroma == 1:
+        return _like(pictures, luma[:, None])
+    rounded = to_float(to_uint8(pictures))
+    exact, colours = gray_soft(rounded)[:, 0], []
+    for channel in (0, 2):
+        widest = 2 - 2 * _LUMA[channel]  # from the most negative difference to the most positive one
+        difference = ((rounded[:, channel] - exact) / widest * (chroma - 1)).round() / (chroma - 1)
+        colours.append(luma + widest * difference)
+    red, blue = colours
+    green = (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
+    return _like(pictures, to_float(to_uint8(torch.stack([red, green, blue], 1).clamp(0, 1))))
 
 
 def bit_depth(pictures: Tensor, bits: int = 2) -> Tensor:
@@ -116,6 +176,12 @@ def gaussian_weights(size: int, sigma: float) -> list[float]:
     return weights.tolist()
 
 
+def _luma(pictures: Tensor) -> Tensor:
+    """Return the luma in whole levels, int32 [N, H, W]."""
+    red, green, blue = to_uint8(pictures).int().unbind(1)
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # the weights times 2^16, as Pillow has them
+
+
 def _filter(pictures: Tensor, weights: list[float]) -> Tensor:
     """Filter the columns and the rows of every channel with the same odd number of weights."""
     half = len(weights) // 2
@@ -139,6 +205,23 @@ def check_bits(bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 7:
         raise ConfigError(f"bits = {bits!r} is not accepted; a bit depth is 1 to 7, and 8 would change nothing")
     return bits
+
+
+def check_channel(channel: Channel) -> Channel:
+    """Return the channel when it is "r", "g" or "b"; ConfigError otherwise."""
+    if channel not in get_args(Channel):
+        raise ConfigError(f"unknown channel {channel!r}; {did_you_mean(str(channel), get_args(Channel))}")
+    return channel
+
+
+def check_levels(levels: int, chroma: int) -> None:
+    """Refuse levels of luma that are not 2 to 256, and of chroma that are not odd and 1 to 255, with a ConfigError."""
+    if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 256:
+        raise ConfigError(f"levels = {levels!r} is not accepted; the luma has 2 to 256 levels, such as 16")
+    if isinstance(chroma, bool) or not isinstance(chroma, int) or not 1 <= chroma <= 255 or chroma % 2 == 0:
+        raise ConfigError(
+            f"chroma = {chroma!r} is not accepted; colour differences have an odd number of levels, 1 (gray) to 255"
+        )
 
 
 def check_size(size: int) -> int:
