@@ -47,7 +47,7 @@ class Bench:
         return METHODS.compose("move", self.spelled)
 
     def context(self, seed: int = 0) -> Context:
-        return Context(seed=seed, surrogate=lambda: self.surrogate)
+        return Context(seed=seed, networks=lambda asked: [self.surrogate] * max(1, asked.checkpoints))
 
     def moved(self, batch: Batch | None = None, *, seed: int = 0, **settings: object) -> Batch:
         """Return what the poison makes of the pictures, with some settings changed."""

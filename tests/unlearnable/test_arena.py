@@ -160,3 +160,18 @@ def test_other_sides_have_a_control_of_their_own_scale(side: int, patch: int, tm
         c for c in grid_of(data=data).cells if c.setting.move != "none" and c.setting.countermove == "gray"
     ]
     assert control_cell.setting.move == control.move
+
+
+@pytest.mark.parametrize(
+    ("move", "known"),
+    [
+        ("none", ""),
+        ("linear-separable", "near-black"),
+        (f"error-minimizing(surrogate='{MODEL}')", "white"),
+        ("error-minimizing", "gray"),
+        ("combined(first=linear-separable, second=error-minimizing)", "gray"),
+        (f"mixture(poison=\"error-minimizing(form=class, surrogate='{MODEL}')\")", "white"),
+    ],
+)
+def test_what_a_mover_knows_of_the_trainers_network(move: str, known: str) -> None:
+    assert arena().access(Setting("unlearnable", TINY, move, "none", MODEL, 0)) == known

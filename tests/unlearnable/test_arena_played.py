@@ -37,7 +37,19 @@ def test_every_poison_is_played_to_its_end(every_move: dict[str, Any]) -> None:
     assert set(results.axis("countermove")) == {"none", "jpeg", "gray"}  # gray: the control's
     for row in results.rows:
         assert 0 <= row.metrics["accuracy"] <= row.metrics["accuracy_best"] <= 1
-        assert set(row.metrics) == {"accuracy", "accuracy_best", "accuracy_early", "train_accuracy"}
+        always = {"accuracy", "accuracy_best", "accuracy_early", "train_accuracy"}
+        assert always <= set(row.metrics) <= always | {
+            "accuracy_moved_test",
+            "trigger_success",
+            "noise_high_frequency",
+            "noise_colour",
+        }
+        assert ("noise_colour" in row.metrics) == (row.setting.move != "none")
+        on_test = row.setting.move != "none" and "precomputed" not in row.setting.move
+        assert ("accuracy_moved_test" in row.metrics) == ("accuracy_moved_test" in row.record["curves"]) == on_test
+        confusion = np.array(row.record["tables"]["confusion"])
+        assert confusion.sum() == 40
+        assert np.trace(confusion) / 40 == pytest.approx(row.metrics["accuracy"])
         outcome = row.record["units"]["outcome"]
         assert row.metrics["accuracy"] == pytest.approx(np.mean(outcome))
         assert row.record["units"]["counted"] is None

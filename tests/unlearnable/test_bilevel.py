@@ -1,4 +1,4 @@
-"""The min-min game can be interrupted and goes on to the same noise."""
+"""The min-min game: it ends, it can be interrupted and goes on to the same noise, and a whole patch is no patch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
-@pytest.mark.parametrize("form", ["sample", "class"])
+FORMS = [
+    "sample",
+    "class",
+    "class, patch=8",
+    "sample, patch=8, solver=adam",
+    "sample, through=gray+jpeg, qualities=[10, 50], backward=bpda",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_interrupted_crafting_goes_on_to_the_same_bytes(
     form: str, pictures: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,3 +55,32 @@ def test_an_interrupted_crafting_goes_on_to_the_same_bytes(
     resumed = poison(pictures, context=context)
     assert context.meter.facts["rounds"] == 3
     assert torch.equal(resumed.pictures, whole.pictures)
+
+
+@pytest.mark.parametrize("form", ["sample", "class"])
+@pytest.mark.parametrize("solver", ["pgd", "adam", "lbfgs"])
+def test_a_surrogate_that_never_learns_ends_at_the_bound_and_says_so(form: str, solver: str, pictures: Batch) -> None:
+    context = Context(seed=0)
+    spelled = SPELLED.format(form=f"{form}, stop_error=1e-9, eps=0, solver={solver}")
+    METHODS.compose("move", spelled).method(pictures, context=context)
+    facts = context.meter.facts
+    assert facts["rounds"] == 3
+    assert facts["stopped_early"] is False
+    assert facts["surrogate_error"] > 1e-9
+
+
+@pytest.mark.parametrize("form", ["sample", "class"])
+def test_a_patch_as_large_as_the_picture_is_the_whole_picture(form: str, pictures: Batch) -> None:
+    whole, patch = (
+        METHODS.compose("move", SPELLED.format(form=f"{form}, patch={side}")).method(pictures, context=Context(seed=2))
+        for side in (0, 16)
+    )
+    assert torch.equal(whole.pictures, patch.pictures)
+
+
+def test_every_pass_of_the_sweeps_and_the_surrogate_is_counted(pictures: Batch) -> None:
+    for settings, passes in [("steps=2", 2), ("steps=5, solver=adam", 5)]:
+        context = Context(seed=0)
+        spelled = SPELLED.replace("steps=2", settings).format(form="sample, stop_error=1e-9")
+        METHODS.compose("move", spelled).method(pictures, context=context)
+        assert context.meter.samples == 3 * (3 * 8 + passes * 24)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from tests.unlearnable.rows import COUNTERMOVE_ROWS, CountermoveRow
-from torch import Tensor
+from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
 from countermove.learning.augment import CutMixStep, CutoutStep, MixUpStep
-from countermove.learning.loop import Examples
+from countermove.learning.loop import Examples, Stopping
 from countermove.learning.recipe import Recipe
+from countermove.nets.small import SmallCnn
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
@@ -38,9 +39,10 @@ def _spelled(case: tuple[str, CountermoveRow], **more: str) -> str:
     return f"{name}({settings})" if settings else name
 
 
-every = _of_kind("squeeze", "step", "selection", "none")
+every = _of_kind("squeeze", "step", "model-step", "stop", "selection", "fitted", "decision", "none")
 squeezing = _of_kind("squeeze")
 stepping = _of_kind("step")
+asking = _of_kind("model-step")
 
 
 def reply(spelled: str, plan: Plan, *, seed: int = 0) -> Plan:
@@ -57,6 +59,11 @@ def plan(pictures: Batch) -> Plan:
     noisy = to_uint8(shapes + 0.1 * torch.rand(24, 3, 16, 16, generator=generator(8)) - 0.05)
     received = Examples(pictures=noisy, labels=pictures.labels)
     return Plan(received=received, moved=torch.arange(len(noisy)) % 4 == 0, recipe=Recipe(epochs=1))
+
+
+def network() -> nn.Module:
+    """Return a small network in training mode, the same every time."""
+    return SmallCnn(width=0.1)(3, 16, generator(2))
 
 
 def batch_of(plan: Plan) -> tuple[Tensor, Tensor]:
@@ -77,7 +84,7 @@ def test_what_is_received_keeps_its_form(case: tuple[str, CountermoveRow], plan:
     # What came is kept in memory for other cells: it must not be written to.
     assert torch.equal(plan.received.pictures, kept[0])
     assert torch.equal(plan.received.labels, kept[1])
-    assert (plan.test_squeezes, plan.steps) == ((), ())
+    assert (plan.test_squeezes, plan.steps, plan.model_steps, plan.stop) == ((), (), (), None)
 
 
 @every
@@ -90,6 +97,9 @@ def test_it_is_deterministic_and_leaves_the_global_states(case: tuple[str, Count
         results = [step(*batch_of(plan), generator=generator(3)) for step in (one, other)]
         assert torch.equal(results[0][0], results[1][0])
         assert torch.equal(results[0][1], results[1][1])
+    for one, other in zip(first.model_steps, again.model_steps, strict=True):
+        found = [step(network(), *batch_of(plan), generator=generator(3), progress=0.0) for step in (one, other)]
+        assert torch.equal(found[0][0], found[1][0])
     assert _global_states() == before
 
 
@@ -105,11 +115,15 @@ def test_it_does_the_kind_of_thing_its_row_says(case: tuple[str, CountermoveRow]
     same = after.received.pictures.shape == plan.received.pictures.shape and torch.equal(
         after.received.pictures, plan.received.pictures
     )
-    assert same == (kind in {"step", "none"})
+    assert kind == "decision" or same == (kind in {"step", "model-step", "stop", "none"})
     assert bool(after.steps) == (kind == "step")
+    assert bool(after.model_steps) == (kind == "model-step")
+    assert (after.stop is not None) == (kind == "stop")
     assert after.test_squeezes == ()
-    has_test = "test" in {field.name for field in fields(METHODS.compose("countermove", _spelled(case)).method)}
-    assert has_test == (kind == "squeeze"), "a squeeze offers test=true, and only a squeeze does"
+    names = {field.name for field in fields(METHODS.compose("countermove", _spelled(case)).method)}
+    for half in ("train", "test"):
+        squeezes = kind in {"squeeze", "fitted"} or case[0] == "automatic"
+        assert (half in names) == squeezes, "a squeeze offers train and test, and only a squeeze does"
 
 
 @squeezing
@@ -130,6 +144,16 @@ def test_a_squeeze_can_be_asked_for_at_test_time(case: tuple[str, CountermoveRow
 
 
 @squeezing
+def test_a_squeeze_can_be_asked_for_at_test_time_only(case: tuple[str, CountermoveRow], plan: Plan) -> None:
+    after = reply(_spelled(case, train="false", test="true"), plan)
+    assert torch.equal(after.received.pictures, plan.received.pictures)
+    (squeeze,) = after.test_squeezes
+    assert torch.equal(squeeze_uint8(plan.received.pictures, squeeze), reply(_spelled(case), plan).received.pictures)
+    with pytest.raises(ConfigError, match="train = false and test = false together squeeze nothing"):
+        reply(_spelled(case, train="false"), plan)
+
+
+@squeezing
 def test_a_picture_is_squeezed_alike_in_any_company(
     case: tuple[str, CountermoveRow], plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,11 +169,11 @@ def test_a_picture_is_squeezed_alike_in_any_company(
 
 @squeezing
 def test_a_squeeze_stays_near_the_picture(case: tuple[str, CountermoveRow], plan: Plan) -> None:
-    """Not a shuffle of channels or pictures: of all pictures, its own is the nearest in brightness."""
-    own = plan.received.pictures.float().mean(1).flatten(1)
+    """Not a shuffle of pictures: of all pictures, its own is the nearest in brightness or in a channel."""
+    own = plan.received.pictures.float()
     after = reply(_spelled(case), plan).received.pictures.float().mean(1).flatten(1)
-    correlation = torch.corrcoef(torch.cat([after, own]))[:24, 24:]
-    assert (correlation.argmax(1) == torch.arange(24)).all()
+    correlation = torch.corrcoef(torch.cat([after, *(x.flatten(1) for x in (own.mean(1), *own.unbind(1)))]))[:24, 24:]
+    assert (correlation.argmax(1) % 24 == torch.arange(24)).all()
 
 
 @pytest.mark.parametrize("name", ["median", "mean", "gaussian"])
@@ -168,6 +192,11 @@ def test_gray_has_three_equal_channels_and_bit_depth_few_levels(plan: Plan) -> N
     gray = reply("gray", plan).received.pictures
     assert torch.equal(gray[:, 0], gray[:, 1])
     assert torch.equal(gray[:, 0], gray[:, 2])
+    for spelled in ("channel-mean", "single-channel", "luma-quantization"):
+        single = reply(spelled, plan).received.pictures
+        assert torch.equal(single, single[:, :1].expand(-1, 3, -1, -1))
+    assert torch.equal(reply("single-channel(channel=b)", plan).received.pictures[:, 0], plan.received.pictures[:, 2])
+    assert len(reply("luma-quantization(levels=5)", plan).received.pictures.unique()) == 5
     assert reply("bit-depth", plan).received.pictures.unique().tolist() == [0, 64, 128, 192]
     assert len(reply("bit-depth(bits=1)", plan).received.pictures.unique()) == 2
 
@@ -179,6 +208,7 @@ def test_stronger_settings_change_more(plan: Plan) -> None:
     assert change("jpeg(quality=5)") > change("jpeg(quality=30)") > change("jpeg(quality=90)")
     assert change("bit-depth(bits=1)") > change("bit-depth(bits=3)") > change("bit-depth(bits=6)")
     assert change("mean(size=5)") > change("mean(size=3)")
+    assert change("luma-quantization(levels=2)") > change("luma-quantization") > change("luma-quantization(chroma=5)")
     assert change("gaussian(sigma=2, size=5)") > change("gaussian(sigma=0.5, size=5)")
 
 
@@ -206,6 +236,37 @@ def test_a_batch_step_keeps_the_form_of_a_batch(case: tuple[str, CountermoveRow]
     assert torch.equal(targets, kept[1])
 
 
+@asking
+def test_a_model_step_keeps_the_form_of_a_batch_and_the_model(case: tuple[str, CountermoveRow], plan: Plan) -> None:
+    (step,) = reply(_spelled(case), plan).model_steps
+    assert step.passes >= 0
+    pictures, targets = batch_of(plan)
+    kept, model = (pictures.clone(), targets.clone()), network()
+    next(model.children()).eval()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    for given in (targets, plan.received.labels):  # after a batch step that mixes, and without one
+        changed, named = step(model, pictures, given, generator=generator(0), progress=0.0)
+        assert changed.shape == pictures.shape
+        assert changed.dtype == torch.float32
+        assert not changed.requires_grad
+        assert float(changed.min()) >= 0
+        assert float(changed.max()) <= 1
+        assert not torch.equal(changed, pictures)
+        assert torch.equal(named, given)
+    assert torch.equal(pictures, kept[0])
+    assert torch.equal(targets, kept[1])
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_early_stopping_says_when(plan: Plan) -> None:
+    assert reply("early-stopping", plan).stop == Stopping(patience=2, gain=0.01)
+    assert reply("gray+early-stopping(patience=4, gain=0.05)", plan).stop == Stopping(patience=4, gain=0.05)
+
+
 def test_settings_reach_the_batch_step(plan: Plan) -> None:
     assert reply("cutout(length=3)", plan).steps == (CutoutStep(length=3),)
     assert reply("cutmix(alpha=0.5, probability=1)", plan).steps == (CutMixStep(alpha=0.5, probability=1.0),)
@@ -225,10 +286,11 @@ def test_left_out_keeps_exactly_what_was_not_moved(plan: Plan) -> None:
 def test_no_other_reply_looks_at_who_moved_what(plan: Plan) -> None:
     turned = Plan(received=plan.received, moved=~plan.moved, recipe=plan.recipe)
     for case in CASES:
-        if case[0] != "left-out":
+        if case[0] != "left-out" and case[1].kind != "own-data":
             first, second = (reply(_spelled(case), p) for p in (plan, turned))
             assert torch.equal(first.received.pictures, second.received.pictures)
             assert first.steps == second.steps
+            assert first.model_steps == second.model_steps
 
 
 def test_compositions_apply_in_their_order(plan: Plan) -> None:

@@ -161,7 +161,7 @@ def test_error_maximising_noise_raises_the_surrogates_loss(form: str, pictures: 
     train(network, examples, examples, recipe=recipe, seed=0, classes=3)
     network.eval()
     poison = made(f"error-maximizing(form={form}, eps=24/255, steps=12)")
-    moved = poison(pictures, context=Context(seed=0, surrogate=lambda: network)).pictures
+    moved = poison(pictures, context=Context(seed=0, networks=lambda _: [network])).pictures
     flipped = (pictures.pictures * 2 - moved).clamp(0, 1)  # the same noise the other way round
     with torch.no_grad():
         loss = [

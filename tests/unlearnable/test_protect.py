@@ -89,7 +89,7 @@ def test_tree_names_and_manifest(tmp_path: Path) -> None:
     header, *lines = records(out)
     assert header["classes"] == ["Äpfel", "żółw"]
     assert (header["format"], header["seed"], header["version"], header["method"]) == (1, 7, 1, LSP)
-    assert header["settings"] == {"eps": 0.65, "patch_size": 4, "separation": 10.0}
+    assert header["settings"] == {"eps": 0.65, "patch_size": 4, "separation": 10.0, "gray": False}
     assert {line["id"]: line["label"] for line in lines} == {
         "Äpfel/b": 0,
         "Äpfel/e.v.il name": 0,

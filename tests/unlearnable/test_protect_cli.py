@@ -54,7 +54,7 @@ def test_settings_as_options_anywhere(folders: tuple[str, str]) -> None:
         "--seed",
         "3",
     )
-    settings = {"eps": 0.5, "patch_size": 4, "separation": 5.0}
+    settings = {"eps": 0.5, "patch_size": 4, "separation": 5.0, "gray": False}
     assert header(out).items() >= {"settings": settings, "seed": 3}.items()
     assert "4 pictures are in" in words
     assert "4 of them written now" in words

@@ -12,6 +12,7 @@ from countermove.game.arena import Control, Number, Panel, Rules
 from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
 from countermove.game.methods import Composition, Kind, Methods, build
 from countermove.learning.recipe import Recipe
+from countermove.unlearnable.data.sources import MODIFIERS
 from countermove.unlearnable.methods import METHODS
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ class Unlearnable:
         _ = self.recipe
         for spelled in axes["data"]:
             first, *others = (part.name for part in self.composed("data", spelled).parts)
-            if first == "moved" or set(others) - {"moved"}:
-                raise ConfigError(f"data {spelled!r} is refused: one data set, and +moved(...) behind it")
-            if any(part.method.classes for part in self.composed("data", spelled).parts if part.name == "moved"):
+            if first in MODIFIERS or set(others) - set(MODIFIERS):
+                raise ConfigError(
+                    f"data {spelled!r} is refused: one data set, and +moved(...) or +extra-class(...) behind it"
+                )
+            if self._by_class(spelled):
                 self.data(spelled, 0)  # only the data know their classes
         for kind in ("move", "model"):
             for spelled in axes[kind]:
@@ -91,6 +94,20 @@ class Unlearnable:
         """Return the same data, model and seed without move and countermove."""
         return Setting(setting.arena, setting.data, "none", "none", setting.model, setting.seed)
 
+    def access(self, setting: Setting) -> str:
+        """Return white where a surrogate is the victim's own network, gray where it is another, near-black without.
+
+        Every poison of this arena knows its pictures and their labels, and none the weights of the victim, which does
+        not exist yet.
+        """
+        composed = self.composed("move", setting.move)
+        if composed.is_none:
+            return ""
+        networks = _networks(self, composed.parts[0].settings)
+        if not networks:
+            return "near-black"
+        return "white" if setting.model in networks else "gray"
+
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return the share of what could be learned that the move takes away: 1 means accuracy at chance."""
         assert chance is not None, "classifiers have a chance level"
@@ -114,8 +131,8 @@ class Unlearnable:
         if move.is_none:
             return None
         payload = {**self._common(setting), "move": self._identity("move", setting.move)}
-        asks = getattr(move.method, "surrogate_recipe", None)
-        needs = (self._surrogate_task(setting, asks()),) if asks else ()
+        asked = getattr(move.method, "surrogates", tuple)()
+        needs = tuple(self._surrogate_task(setting, surrogate) for surrogate in asked)
         label = f"craft {setting.move} | {setting.data} | seed {setting.seed}"
         return Task("move", label, payload, needs, payer="mover")
 
@@ -123,7 +140,7 @@ class Unlearnable:
         payload = {
             **self._common(setting),
             "model": self._identity("model", surrogate.model),
-            "training": surrogate.recipe.identity(),
+            **surrogate.identity(),
         }
         label = f"train surrogate {surrogate.model} | {setting.data} | seed {setting.seed}"
         return Task("surrogate", label, payload, payer="mover")
@@ -180,12 +197,25 @@ class Unlearnable:
         }
 
     def _partly(self, data: str) -> bool:
-        moved = [part.method for part in self.composed("data", data).parts if part.name == "moved"]
-        if any(method.classes for method in moved):
+        if self._by_class(data):
             return not bool(self.data(data, 0).moved.all())
-        return any(method.fraction < 1 for method in moved)
+        return any(part.method.fraction < 1 for part in self.composed("data", data).parts if part.name == "moved")
+
+    def _by_class(self, data: str) -> bool:
+        """Return whether classes are named that only the data know."""
+        parts = self.composed("data", data).parts
+        return any(part.name == "extra-class" or (part.name == "moved" and part.method.classes) for part in parts)
 
     def _side(self, data: str) -> int:
         """Return the pictures' side; reads them only where their method does not say."""
         side = getattr(self.composed("data", data).parts[0].method, "side", None)
         return int(side or self.data(data, 0).train.pictures.shape[-1])
+
+
+def _networks(arena: Unlearnable, settings: Mapping[str, Any]) -> set[str]:
+    """Return the networks that a poison uses, also through the poisons that it is made of."""
+    found = {arena.composed("model", settings["surrogate"]).spelling} if "surrogate" in settings else set()
+    for name in ("first", "second", "poison"):
+        if name in settings:
+            found |= _networks(arena, arena.composed("move", settings[name]).parts[0].settings)
+    return found

@@ -15,8 +15,9 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from countermove.learning.augment import BatchStep
-from countermove.learning.loop import Examples
+from countermove.errors import ConfigError
+from countermove.learning.augment import BatchStep, ModelStep
+from countermove.learning.loop import Examples, Stopping
 from countermove.learning.recipe import Recipe
 from countermove.pixels.rounding import to_float, to_uint8
 
@@ -32,9 +33,14 @@ class Plan:
 
     received:      8-bit pictures and labels as they came.
     moved:         bool [N], which of them a mover owned. Only diagnostics may look at it.
+    classes:       the names of the classes.
     recipe:        how the model will be trained.
     test_squeezes: what is done to a picture before the trained model judges it.
     steps:         what is done to every training batch after crop and flip.
+    model_steps:   what is done to it after that with the model's help.
+    stop:          when training stops early; None: never.
+    suspicion:     float [N as received], how likely each picture was moved in the eyes of a detector; higher is more.
+    flagged:       bool [N as received], which pictures it holds for moved.
     samples:       forward-backward passes spent so far.
     clean_examples: untouched examples that were needed.
     """
@@ -42,15 +48,22 @@ class Plan:
     received: Examples
     moved: Tensor
     recipe: Recipe
+    classes: tuple[str, ...] = ()
     test_squeezes: tuple[Squeeze, ...] = ()
     steps: tuple[BatchStep, ...] = ()
+    model_steps: tuple[ModelStep, ...] = ()
+    stop: Stopping | None = None
+    suspicion: Tensor | None = None
+    flagged: Tensor | None = None
     samples: int = 0
     clean_examples: int = 0
 
-    def squeezed(self, squeeze: Squeeze, *, test: bool) -> Plan:
-        """Return the plan with every received picture squeezed once, and test pictures too where that is asked."""
-        pictures = squeeze_uint8(self.received.pictures, squeeze)
+    def squeezed(self, squeeze: Squeeze, *, train: bool = True, test: bool = False) -> Plan:
+        """Return the plan with every received picture squeezed once, test pictures too, or only these, as asked."""
         tests = (*self.test_squeezes, squeeze) if test else self.test_squeezes
+        if not train:
+            return replace(self, test_squeezes=tests)
+        pictures = squeeze_uint8(self.received.pictures, squeeze)
         return replace(self, received=replace(self.received, pictures=pictures), test_squeezes=tests)
 
     def with_step(self, step: BatchStep) -> Plan:
@@ -75,6 +88,16 @@ class Countermeasure(Protocol):
     def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
         """Return the changed plan."""
         ...
+
+
+def check_halves(train: bool, test: bool) -> None:
+    """Refuse a squeeze of neither the received pictures nor those that the trained model judges.
+
+    Raises:
+        ConfigError: when both are false.
+    """
+    if not train and not test:
+        raise ConfigError("train = false and test = false together squeeze nothing; leave one of them true")
 
 
 def squeeze_uint8(pictures: Tensor, squeeze: Squeeze) -> Tensor:

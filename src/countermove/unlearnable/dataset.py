@@ -74,6 +74,7 @@ class DataSet:
     test:    what the learner is judged by; never moved.
     moved:   bool [N_train], the pictures that the mover owns and may change; all, unless chosen otherwise.
     skipped: messages about files that were left out because they were broken.
+    people:  whether the classes are persons, so that verification is measured, too.
     """
 
     name: str
@@ -81,6 +82,7 @@ class DataSet:
     test: Pictures
     moved: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     skipped: tuple[str, ...] = ()
+    people: bool = False
 
     def __post_init__(self) -> None:
         if len(self.moved) == 0:

@@ -20,7 +20,9 @@ from countermove.errors import CountermoveError
 from countermove.game.arena import Panel
 from countermove.learning.loop import Examples
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.spectrum import high_frequency_share, mean_power
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
+from countermove.unlearnable.panel_tables import table_panels
 from countermove.unlearnable.play import PICTURES
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ SAMPLES = 10
 SHOWN_REPLIES = 3
 WIDEST = 224
 AMPLIFIED = 8
-SPECTRUM_PICTURES = 1000
 
 
 def panels(arena: Unlearnable, run: RunFolder, results: Results) -> Sequence[Panel]:
@@ -50,7 +51,7 @@ def panels(arena: Unlearnable, run: RunFolder, results: Results) -> Sequence[Pan
             spectra.append(_spectrum(row.setting.move, to_float(moved) - to_float(clean)))
         if spectra:
             made.append(_spectra(data, spectra))
-    return made
+    return [*table_panels(arena, results), *made]
 
 
 def _crafted(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
@@ -115,9 +116,14 @@ def _first_of_each(labels: Tensor) -> Tensor:
 def _replied(
     arena: Unlearnable, results: Results, moved: Tensor, labels: Tensor, seed: int
 ) -> list[tuple[str, Tensor]]:
-    """Return what the audit's squeezes make of moved pictures; replies that leave pictures alone are passed over."""
+    """Return what the audit's squeezes make of moved pictures; other replies would have to be played for it.
+
+    A squeeze is a reply that can be put on what the trained model judges.
+    """
     shown: list[tuple[str, Tensor]] = []
     for spelled in results.config.countermoves:
+        if not all(hasattr(part.method, "test") for part in arena.composed("countermove", spelled).parts):
+            continue
         plan = Plan(
             received=Examples(pictures=moved, labels=labels),
             moved=torch.ones(len(moved), dtype=torch.bool),
@@ -142,23 +148,13 @@ def _spectra(data: str, spectra: Sequence[str]) -> Panel:
 
 def _spectrum(move: str, difference: Tensor) -> str:
     """Return a figure of the mean 2-D magnitude spectrum of noise [N, 3, H, W], with a number."""
-    part = difference[:SPECTRUM_PICTURES]
-    power = torch.fft.fft2(part).abs().square().mean(dim=(0, 1))
+    power = mean_power(difference)
     share = high_frequency_share(power)
     log = torch.fft.fftshift(power).clamp_min(1e-12).log()
     picture = to_uint8((log - log.min()) / (log.max() - log.min()).clamp_min(1e-12))
     caption = f"{move}: {share:.2f} of the energy is of high frequency"
     image = f'<img alt="Spectrum of {escape(move, quote=True)}" src="{_png(picture.expand(3, -1, -1))}">'
     return f'<figure class="spectrum">{image}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def high_frequency_share(power: Tensor) -> float:
-    """Return the share of energy where either frequency is above half of the highest. Power: [H, W], unshifted."""
-    height, width = power.shape
-    down, across = torch.fft.fftfreq(height).abs(), torch.fft.fftfreq(width).abs()
-    high = torch.maximum(down[:, None], across[None, :]) > 0.25
-    total = float(power.sum())
-    return float(power[high].sum()) / total if total else 0.0
 
 
 def _png(picture: Tensor) -> str:

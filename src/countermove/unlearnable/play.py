@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,31 +12,38 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
+from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Examples, early_epoch, train, warm_up
+from countermove.learning.loop import Examples, early_epoch, features, train, warm_up
 from countermove.learning.recipe import Recipe
 from countermove.nets.weights import load_weights, save_weights
+from countermove.pixels import spectrum
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
 from countermove.unlearnable.dataset import DataSet, Pictures
-from countermove.unlearnable.poison import Context, ball_of, build_network, promised_ball
+from countermove.unlearnable.detection import picture_metrics
+from countermove.unlearnable.on_test import put_on_test, read_test, write_test
+from countermove.unlearnable.poison import Context, Surrogate, ball_of, build_network, promised_ball, surrogates_of
+from countermove.unlearnable.verification import roc
 
 if TYPE_CHECKING:
     from countermove.unlearnable.arena import Unlearnable
 
 WEIGHTS = "weights.safetensors"
 PICTURES = "moved.safetensors"
+STAGE = "stage-{}.safetensors"
 
 
 def train_surrogate(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
-    """Train a network on the clean train pictures and store its weights."""
+    """Train a network on the clean train pictures and store its weights, stage by stage."""
     began = time.perf_counter()
     torch.set_num_threads(arena.rules.threads)
     seed, data = task.payload["seed"], _data(arena, task)
     network = _surrogate_network(task, data)
+    adversary = task.payload.get("adversary")
     log = train(
         network,
         _examples(data.train),
@@ -43,10 +51,14 @@ def train_surrogate(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
         recipe=Recipe(**task.payload["training"]),
         seed=seed,
         classes=len(data.classes),
+        model_steps=() if adversary is None else (Adversary(**adversary),),
+        stages=task.payload.get("checkpoints", 0),
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
     save_weights(network, desk.folder / WEIGHTS)
+    for i, stage in enumerate(log.stages):
+        save_file(stage, desk.folder / STAGE.format(i))
     facts = {"accuracy": log.accuracy[-1], "train_accuracy": log.train_accuracy[-1]}
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=log.samples), facts=facts)
 
@@ -57,25 +69,31 @@ def craft(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
     torch.set_num_threads(arena.rules.threads)
     data = _data(arena, task)
     poison = arena.composed("move", task.payload["move"]["spelling"]).method
-    need = task.need("surrogate")
+    trained = dict(zip(surrogates_of(poison), (n for n in task.needs if n.kind == "surrogate"), strict=True))
 
-    def surrogate() -> nn.Module:
-        assert need is not None, "only called by poisons that asked for one"
-        network = _surrogate_network(need, data)
-        load_weights(network, desk.artifact(need) / WEIGHTS)
-        return network
+    def networks(asked: Surrogate) -> list[nn.Module]:
+        need = trained[asked]
+        names = [STAGE.format(i) for i in range(asked.checkpoints)] or [WEIGHTS]
+        found = [_surrogate_network(need, data) for _ in names]
+        for network, name in zip(found, names, strict=True):
+            load_weights(network, desk.artifact(need) / name)
+        return found
 
     context = Context(
         seed=task.payload["seed"],
         device=arena.rules.device,
         folder=desk.scratch,
-        surrogate=surrogate if need else None,
+        networks=networks if trained else None,
     )
     batch = data.train.batch(data.moved.nonzero().flatten())
     stored, budget = move_and_round(poison, batch, context)
     save_file({"pictures": stored}, desk.folder / PICTURES)
     facts = {**context.meter.facts, "budget": budget, "ids": list(batch.ids)}
-    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=context.meter.samples), facts=facts)
+    cost = Cost(seconds=time.perf_counter() - began, samples=context.meter.samples)
+    test = data.test.batch(_moved_classes(data)[data.test.labels].nonzero().flatten())
+    published = batch.with_pictures(to_float(stored))
+    write_test(put_on_test(poison, test, clean=batch, moved=published, context=context), desk.folder)
+    return Crafted(cost=cost, facts=facts)
 
 
 def move_and_round(poison: Any, batch: Batch, context: Context) -> tuple[Tensor, dict[str, Any]]:
@@ -109,14 +127,13 @@ def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
     torch.set_num_threads(arena.rules.threads)
     warm_up(arena.rules.device)
     seed, data = task.payload["seed"], _data(arena, task)
-    plan = Plan(received=received(data, task, desk), moved=data.moved, recipe=arena.recipe)
+    plan = Plan(received=received(data, task, desk), moved=data.moved, recipe=arena.recipe, classes=data.classes)
+    noise = _noise(data, plan)
     began = time.perf_counter()
     context = ReplyContext(seed=seed, device=arena.rules.device)
     for part in arena.composed("countermove", task.payload["countermove"]["spelling"]).parts:
         plan = part.method(plan, context=context)
-    test = data.test.pictures
-    for squeeze in plan.test_squeezes:
-        test = squeeze_uint8(test, squeeze)
+    test = _judged(data.test.pictures, plan)
     network = build_network(
         task.payload["model"]["spelling"], len(data.classes), test.shape[-1], generator(seed, "model")
     )
@@ -128,18 +145,12 @@ def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
         seed=seed,
         classes=len(data.classes),
         steps=plan.steps,
+        model_steps=plan.model_steps,
+        probes=_probes(plan, task, desk),
+        stop=plan.stop,
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
-    counted = _counted(data)
-    metrics = {
-        "accuracy": log.accuracy[-1],
-        "accuracy_best": max(log.accuracy),
-        "accuracy_early": log.accuracy[early_epoch(log.train_accuracy)],
-        "train_accuracy": log.train_accuracy[-1],
-        **({} if counted is None else {"moved_class_accuracy": float(log.correct[counted].float().mean())}),
-        **context.facts,
-    }
     cost = Cost(
         seconds=time.perf_counter() - began,
         samples=plan.samples + log.samples,
@@ -147,13 +158,34 @@ def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
         bytes_stored=sum(t.numel() * t.element_size() for t in network.state_dict().values()),
         clean_examples=plan.clean_examples,
     )
+    right, counted = log.predicted == data.test.labels, _counted(data)
+    metrics = {
+        "accuracy": log.accuracy[log.kept_epoch],
+        "accuracy_best": max(log.accuracy),
+        "accuracy_early": log.accuracy[early_epoch(log.train_accuracy)],
+        "train_accuracy": log.train_accuracy[log.kept_epoch],
+        **({} if counted is None else {"moved_class_accuracy": float(right[counted].float().mean())}),
+        **{name: values[log.kept_epoch] for name, values in log.probes.items()},
+        **_verified(network, test, data),
+        **noise,
+        **_detected(plan, data),
+        **context.facts,
+    }
     units = Units(
         ids=data.test.ids,
-        outcome=[int(right) for right in log.correct],
+        outcome=[int(one) for one in right],
         counted=None if counted is None else counted.tolist(),
     )
     curves = {"accuracy": log.accuracy, "train_accuracy": log.train_accuracy, "train_loss": log.train_loss}
-    return Outcome(metrics=metrics, units=units, chance=chance(data.test), cost=cost, curves=curves)
+    curves |= log.probes
+    return Outcome(
+        metrics=metrics,
+        units=units,
+        chance=chance(data.test),
+        cost=cost,
+        curves=curves,
+        tables={"confusion": _confusion(data.test.labels, log.predicted, len(data.classes))},
+    )
 
 
 def received(data: DataSet, task: Task, desk: Desk) -> Examples:
@@ -171,10 +203,70 @@ def chance(test: Pictures) -> float:
     return float(torch.bincount(test.labels).max() / len(test))
 
 
-def _counted(data: DataSet) -> Tensor | None:
-    """Return which test pictures the payoff counts: those of the moved classes, where not every class is moved."""
+def _judged(test: Tensor, plan: Plan) -> Tensor:
+    """Return test pictures as the trained model gets to see them."""
+    for squeeze in plan.test_squeezes:
+        test = squeeze_uint8(test, squeeze)
+    return test
+
+
+def _probes(plan: Plan, task: Task, desk: Desk) -> dict[str, Examples]:
+    """Return the test pictures with the move on them, as the trained model gets to see them, by metric."""
+    need = task.need("move")
+    sets = {} if need is None else read_test(desk.artifact(need))
+    return {name: replace(examples, pictures=_judged(examples.pictures, plan)) for name, examples in sets.items()}
+
+
+def _noise(data: DataSet, plan: Plan) -> dict[str, float]:
+    """Return where in the spectrum a move lies, and how much of it is colour; nothing for move none."""
+    rows = data.moved.nonzero().flatten()[: spectrum.PICTURES]
+    delta = to_float(plan.received.pictures[rows]) - to_float(data.train.pictures[rows])
+    if not delta.any():
+        return {}
+    return {
+        "noise_high_frequency": spectrum.high_frequency_share(spectrum.mean_power(delta)),
+        "noise_colour": spectrum.colour_share(delta),
+    }
+
+
+def _detected(plan: Plan, data: DataSet) -> dict[str, float]:
+    """Return how well a reply told moved pictures from others, where it tried to on the pictures as they came."""
+    if plan.suspicion is None or plan.flagged is None or len(plan.flagged) != len(data.moved):
+        return {}
+    return picture_metrics(plan.suspicion, plan.flagged, data.moved)
+
+
+def _verified(network: nn.Module, test: Tensor, data: DataSet) -> dict[str, float]:
+    """Return how well the network's features tell whether two test pictures show the same person, where they do.
+
+    Where only some people moved their pictures, theirs and the others' are verified apart, too.
+    """
+    if not data.people:
+        return {}
+    found = features(network, test)
+    metrics = {"verification_auc": roc(found, data.test.labels).auc}
+    moved = _moved_classes(data)[data.test.labels]
+    if not moved.all():
+        metrics["verification_auc_moved"] = roc(found[moved], data.test.labels[moved]).auc
+        metrics["verification_auc_others"] = roc(found[~moved], data.test.labels[~moved]).auc
+    return metrics
+
+
+def _confusion(labels: Tensor, predicted: Tensor, classes: int) -> list[list[int]]:
+    """Return how many test pictures of each class (rows) were named as each class (columns)."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes).tolist()
+
+
+def _moved_classes(data: DataSet) -> Tensor:
+    """Return which classes have a picture that a mover owned, bool [K]."""
     touched = torch.zeros(len(data.classes), dtype=torch.bool)
     touched[data.train.labels[data.moved]] = True
+    return touched
+
+
+def _counted(data: DataSet) -> Tensor | None:
+    """Return which test pictures the payoff counts: those of the moved classes, where not every class is moved."""
+    touched = _moved_classes(data)
     return None if touched.all() else touched[data.test.labels]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError, RunError, did_you_mean
+from countermove.game.cell import digest
 from countermove.game.methods import Composition
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Examples, train
@@ -20,10 +22,11 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.decode import words
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
+from countermove.unlearnable.data.sources import MODIFIERS
 from countermove.unlearnable.dataset import DataSet
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
-from countermove.unlearnable.poison import Context, Surrogate, build_network
+from countermove.unlearnable.poison import Context, Surrogate, build_network, surrogates_of
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, and how many pictures of how many are through with it."""
@@ -64,12 +67,11 @@ class Crafting:
         except OSError as error:
             raise RunError(f"{self.work} cannot be used: {words(error)}; make its folder writable") from None
         data = self._fitting(batch) if self.known is not None else None
-        asks = getattr(self.poison, "surrogate_recipe", None)
         context = Context(
             seed=self.seed,
             device=self.device,
             folder=self.work,
-            surrogate=(lambda: self._surrogate(asks(), batch, data)) if asks else None,
+            networks=(lambda asked: self._networks(asked, batch, data)) if surrogates_of(self.poison) else None,
         )
         self.watch("crafting", 0, len(batch))
         stored, _ = move_and_round(self.poison, batch if data is None else _renamed(batch, data.classes), context)
@@ -87,8 +89,8 @@ class Crafting:
                 f"{done} cannot be written: {words(error)}. Make room and run the same command again"
             ) from None
 
-    def _surrogate(self, asked: Surrogate, batch: Batch, data: DataSet | None) -> nn.Module:
-        """Train the network that the poison asked for, on the pictures or on the known data."""
+    def _networks(self, asked: Surrogate, batch: Batch, data: DataSet | None) -> list[nn.Module]:
+        """Train a network that the poison asked for, on the pictures or on the known data; return its stages."""
         if data is not None:
             received = Examples(pictures=data.train.pictures, labels=data.train.labels)
             test, classes = Examples(pictures=data.test.pictures, labels=data.test.labels), data.classes
@@ -100,18 +102,23 @@ class Crafting:
         self.watch("training the surrogate", 0, len(received))
         side = received.pictures.shape[-1]
         network = build_network(asked.model, len(classes), side, generator(self.seed, "surrogate"))
-        train(
+        log = train(
             network,
             received,
             test,
             recipe=asked.recipe,
             seed=self.seed,
             classes=len(classes),
+            model_steps=() if asked.adversary is None else (asked.adversary,),
+            stages=asked.checkpoints,
             device=self.device,
-            checkpoint=Checkpoint(self.work / "training.safetensors"),
+            checkpoint=Checkpoint(self.work / f"training-{_name(asked)}.safetensors"),
         )
         self.watch("training the surrogate", len(received), len(received))
-        return network
+        stages = [copy.deepcopy(network) for _ in log.stages]
+        for stage, weights in zip(stages, log.stages, strict=True):
+            stage.load_state_dict(weights)
+        return stages or [network]
 
     def _fitting(self, batch: Batch) -> DataSet:
         """Read the known data and check that they fit."""
@@ -153,12 +160,16 @@ def known_data(composition: Composition, data: str | None) -> Composition | None
     """
     if data is None:
         return None
-    if not hasattr(composition.method, "surrogate_recipe"):
+    if not surrogates_of(composition.method):
         raise ConfigError(f"{composition.parts[0].name!r} trains no surrogate beforehand; leave --data out")
     known = METHODS.compose("data", data)
-    if len(known.parts) != 1 or known.parts[0].name == "moved":
+    if len(known.parts) != 1 or known.parts[0].name in MODIFIERS:
         raise ConfigError(f"data {data!r} is refused: name one whole data set")
     return known
+
+
+def _name(asked: Surrogate) -> str:
+    return digest({"model": asked.model, **asked.identity()})[:16]
 
 
 def _renamed(batch: Batch, classes: tuple[str, ...]) -> Batch:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from countermove.pixels import squeezes
-from countermove.unlearnable.countermeasure import Plan, ReplyContext
+from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +17,20 @@ class BitDepth:
     Only the highest bits of every value are kept.
 
     bits:    how many (paper: 2), 1 to 7.
-    test:    squeeze the pictures that the trained model judges, too.
+    train:   squeeze what was received.
+    test:    squeeze the pictures that the trained model judges.
     """
 
     version: ClassVar[int] = 1
 
     bits: int = 2
+    train: bool = True
     test: bool = False
 
     def __post_init__(self) -> None:
         squeezes.check_bits(self.bits)
+        check_halves(self.train, self.test)
 
     def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
         """Return the changed plan."""
-        return plan.squeezed(partial(squeezes.bit_depth, bits=self.bits), test=self.test)
+        return plan.squeezed(partial(squeezes.bit_depth, bits=self.bits), train=self.train, test=self.test)

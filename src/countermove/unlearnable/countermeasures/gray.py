@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from countermove.pixels import squeezes
-from countermove.unlearnable.countermeasure import Plan, ReplyContext
+from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +15,18 @@ class Gray:
 
     Every picture becomes its luma (ITU-R 601, as Pillow's), in three equal channels.
 
-    test: squeeze the pictures that the trained model judges, too.
+    train: squeeze what was received.
+    test:  squeeze the pictures that the trained model judges.
     """
 
     version: ClassVar[int] = 1
 
+    train: bool = True
     test: bool = False
+
+    def __post_init__(self) -> None:
+        check_halves(self.train, self.test)
 
     def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
         """Return the changed plan."""
-        return plan.squeezed(squeezes.gray, test=self.test)
+        return plan.squeezed(squeezes.gray, train=self.train, test=self.test)

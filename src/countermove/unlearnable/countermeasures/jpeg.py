@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from countermove.pixels.jpeg import check_quality, jpeg
-from countermove.unlearnable.countermeasure import Plan, ReplyContext
+from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +17,20 @@ class Jpeg:
     Every picture goes once through the real codec with 4:2:0 subsampling.
 
     quality: 1 (strong) to 95 (paper: 10).
-    test:    squeeze the pictures that the trained model judges, too.
+    train:   squeeze what was received.
+    test:    squeeze the pictures that the trained model judges.
     """
 
     version: ClassVar[int] = 1
 
     quality: int = 10
+    train: bool = True
     test: bool = False
 
     def __post_init__(self) -> None:
         check_quality(self.quality)
+        check_halves(self.train, self.test)
 
     def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
         """Return the changed plan."""
-        return plan.squeezed(partial(jpeg, quality=self.quality), test=self.test)
+        return plan.squeezed(partial(jpeg, quality=self.quality), train=self.train, test=self.test)

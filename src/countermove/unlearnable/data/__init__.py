@@ -11,7 +11,9 @@ DATA: dict[str, str] = {
     "cifar10-lossless": "countermove.unlearnable.data.cifar:Cifar10Lossless",
     "folder": "countermove.unlearnable.data.folders:Folder",
     "hf-folder": "countermove.unlearnable.data.hf:HfFolder",
+    "lfw": "countermove.unlearnable.data.lfw:Lfw",
     "imagenet-100": "countermove.unlearnable.data.imagenet:Imagenet100",
     "moved": "countermove.unlearnable.data.moved:Moved",
+    "extra-class": "countermove.unlearnable.data.extra_class:ExtraClass",
 }
-"""Public name to "module:Class". `moved` is joined to a data set: cifar10-mini+moved(fraction=0.5)."""
+"""Public name to "module:Class". `moved` and `extra-class` are joined to a data set: cifar10+moved(fraction=0.5)."""

@@ -14,6 +14,7 @@ from countermove.learning.recipe import Recipe
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen, sign_gradient
+from countermove.unlearnable.class_noise import class_noise
 from countermove.unlearnable.poison import Context, Surrogate, by_class, check_network
 
 
@@ -53,13 +54,13 @@ class ErrorMaximizing:
         if min(self.steps, self.step) < 0 or min(self.batch_size, self.surrogate_epochs) < 1:
             raise ConfigError("error-maximizing: steps are not negative; batch_size and surrogate_epochs at least 1")
 
-    def surrogate_recipe(self) -> Surrogate:
+    def surrogates(self) -> tuple[Surrogate, ...]:
         """Return the network that must be trained first."""
-        return Surrogate(model=self.surrogate, recipe=Recipe(epochs=self.surrogate_epochs))
+        return (Surrogate(model=self.surrogate, recipe=Recipe(epochs=self.surrogate_epochs)),)
 
     def __call__(self, batch: Batch, *, context: Context) -> Batch:
         """Return pictures [N, 3, H, W] within eps of the given ones."""
-        network = context.trained_surrogate()
+        network = context.trained(self.surrogates()[0])
         step = self.step or self.eps / 10
         if self.form == "class":
             return self._class_wise(batch, network, step, context)
@@ -76,6 +77,13 @@ class ErrorMaximizing:
         )
         context.meter.samples += steps * len(batch)
         return batch.with_pictures((batch.pictures + noise).clamp(0, 1))
+
+    def on_test(self, test: Batch, *, clean: Batch, moved: Batch, context: Context) -> Batch:
+        """Return new pictures with their class's noise, or with noise of their own against the same surrogate."""
+        if self.form == "sample":
+            return self(test, context=context)
+        noise = by_class(class_noise(clean, moved), test.labels)
+        return test.with_pictures((test.pictures + noise).clamp(0, 1))
 
     def _class_wise(self, batch: Batch, network: nn.Module, step: float, context: Context) -> Batch:
         noise = torch.zeros(len(batch.classes), *batch.pictures.shape[1:])

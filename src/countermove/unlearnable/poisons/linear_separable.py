@@ -27,6 +27,8 @@ class LinearSeparable:
                 and 2.0 in its larger-norm tables). For other sides scale it with the side.
     patch_size: side of a patch in pixels (paper: 8); must divide the picture's side.
     separation: half the side of the hypercube, in standard deviations of a cluster (released code: class_sep 10).
+    gray:       every patch is gray, its three channels equal, so that squeezing to gray keeps it. With patch_size=16
+                this is LSP-G&J of the adaptive poisons in Image Shortcut Squeezing (Liu et al. 2023, arXiv:2301.13838).
 
     Differs from the released code: clusters are round, of unit spread. The code's scikit-learn call mixes the
     coordinates of a cluster by a random matrix, which makes its spread grow with their number (4 at 48 colours); on
@@ -42,6 +44,7 @@ class LinearSeparable:
     eps: float = 1.304
     patch_size: int = 8
     separation: float = 10.0
+    gray: bool = False
 
     def __post_init__(self) -> None:
         check_radius(self.eps, norm="l2")
@@ -57,14 +60,15 @@ class LinearSeparable:
                 "choose a patch_size that does"
             )
         down, across = height // self.patch_size, width // self.patch_size
-        colours = 3 * down * across
+        channels = 1 if self.gray else 3
+        colours = channels * down * across
         centres = self.separation * corners(len(batch.classes), colours, context.seed)
 
         def draw(source: Generator) -> Tensor:
             return torch.randn(colours, generator=source)
 
         points = centres[batch.labels] + per_sample(context.seed, "linear-separable", batch.ids, draw)
-        patches = points.view(-1, 3, down, across)
+        patches = points.view(-1, channels, down, across).expand(-1, 3, -1, -1)
         noise = patches.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
         noise = noise * (self.eps / noise.flatten(1).norm(dim=1).clamp_min(1e-12))[:, None, None, None]
         return batch.with_pictures((batch.pictures + noise).clamp(0, 1))
