@@ -22,7 +22,7 @@ from countermove.report.source import read_report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-SAMPLE_WISE = "error-minimizing(rounds=10, steps=10)"
+SAMPLE_WISE = "error-minimizing(augment_sweep=false, rounds=10, steps=10, surrogate=small-pooled)"
 CLASS_WISE = "error-minimizing(form=class)"
 
 

@@ -22,6 +22,7 @@ def poor_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         "title": f"A table {HOSTILE}",
         "paper": "Bernoulli 1713",
         "item": "Table 1",
+        "size": "mini",
         "published": {"loaded": {"none": 0.19, "scale": 0.81}, "payoff": {"loaded": 0.9}, HOSTILE: {"none": 0.5}},
     }
     run = played(

@@ -150,12 +150,33 @@ def test_failed_cells_are_listed_with_their_errors(poor: str, poor_report: Repor
 
 
 def test_published_numbers_stand_beside_ours(poor: str, poor_report: Report) -> None:
-    text = Page(poor).texts["main"][0]
-    assert "Mini-scale numbers are not the paper's numbers" in text
-    rows = [row for table in Page(poor).tables.values() for row in table if row and row[0] == "loaded / scale"]
-    squares = [s for s in poor_report.verdict.matrix if (s.move, s.reply.countermove) == ("loaded", "scale")]
-    assert [(row[3], row[4]) for row in rows] == [("0.81", f"{s.metric:.3f}") for s in squares]
-    assert len(rows) == 4
+    assert "Mini-scale numbers are not the paper's numbers" in Page(poor).texts["main"][0]
+    (rows,) = (rows for caption, rows in captioned(poor) if caption.startswith("Accuracy: published / ours"))
+    squares = (s for s in poor_report.verdict.matrix if s.move == "loaded")
+    means = {(s.data, s.reply.model, s.reply.countermove): f"{s.metric:.3f}" for s in squares}
+    assert rows[0] == ["Move", "Data here", "Model here", "none", "scale"]
+    assert rows[1:] == [
+        ["loaded", data, model, f"0.19 / {means[data, model, 'none']}", f"0.81 / {means[data, model, 'scale']}"]
+        for data in poor_report.results.axis("data")
+        for model in poor_report.results.axis("model")
+    ]
+
+
+def test_the_size_is_named_where_numbers_are_compared(poor: str) -> None:
+    size = "size mini: purse(size=60), purse(part=0.5, size=80), thumb, machine, 2 seeds"
+    captions = [caption for caption, _ in captioned(poor) if "published / ours" in caption]
+    assert captions == [f"Accuracy: published / ours ({size})", f"Payoff: published / ours ({size})"]
+
+
+def test_published_numbers_without_a_square_are_not_hidden(poor: str) -> None:
+    (rows,) = (rows for caption, rows in captioned(poor) if caption == "Published, not played in this run")
+    assert rows[1:] == [[f"{HOSTILE} / none", "accuracy", "0.5"]]
+
+
+def captioned(html: str) -> list[tuple[str, list[list[str]]]]:
+    """Return the tables of a page with their captions."""
+    page = Page(html)
+    return list(zip(page.texts["caption"], page.tables.values(), strict=True))
 
 
 def test_the_same_run_gives_the_same_bytes(run: RunFolder, html: str) -> None:

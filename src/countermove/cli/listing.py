@@ -98,7 +98,7 @@ def _study_rows(arena: str | None) -> list[dict[str, Any]]:
         study = table.get("study", {})
         summary = study.get("title") or path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
         row = {"name": name, "kind": "study", "arena": table["arena"], "paper": study.get("paper", "")}
-        rows.append({**row, "summary": summary})
+        rows.append({**row, "summary": summary, "results": study.get("results", "")})
     return [row for row in rows if arena in {None, row["arena"]}]
 
 
@@ -107,9 +107,13 @@ def _table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for head in ("name", "kind", "arena", "summary", "paper"):
-        table.add_column(head, no_wrap=head == "name")
+    heads = ["name", "kind", "arena", "summary", "paper"]
+    heads += ["results"] if any(row.get("results") for row in rows) else []
+    for head in heads:
+        table.add_column(head, no_wrap=head in {"name", "results"})
     for row in rows:
-        table.add_row(row["name"], row["kind"], row["arena"], row["summary"], row["paper"])
+        table.add_row(*(row.get(head, "") for head in heads))
     console = Console()
-    console.print(table, width=console.width if console.is_terminal else PLAIN_WIDTH, markup=False)
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    console.print(table, markup=False)

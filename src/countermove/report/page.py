@@ -34,6 +34,7 @@ from countermove.report import figures, view
 from countermove.report.charts import strip
 from countermove.report.inert import why_not_inert
 from countermove.report.numbers import interval, number, point, price_words
+from countermove.report.published import beside, published, size_words
 from countermove.report.source import Report, read_report
 from countermove.report.tables import count_cells
 
@@ -65,6 +66,7 @@ def write_comparison(reports: Sequence[Report], out: Path) -> Path:
 def render_page(report: Report) -> str:
     """Return the page of one run. The same run gives the same bytes."""
     results, verdict = report.results, report.verdict
+    study, found = results.config.study, published(results, verdict)
     raised = list(dict.fromkeys(flag.code for flag in verdict.flags))
     texts = flag_texts()
     audit = (report.run.path / "audit.toml").read_text(encoding="utf-8")
@@ -82,7 +84,9 @@ def render_page(report: Report) -> str:
         checks=view.checks(results),
         budgets=view.budgets(report),
         flag_texts=[(code, texts.get(code, Markup(""))) for code in raised],
-        published=view.published(results, verdict),
+        beside=beside(found),
+        not_played=[one for one in found if one.square is None],
+        size=size_words(study, results) if study else "",
         counts=count_cells(results),
         header=header,
         cells=cells,

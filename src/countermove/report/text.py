@@ -15,6 +15,7 @@ from rich.text import Text
 from countermove.game.results import Results
 from countermove.game.verdict import MoveVerdict, Square, Verdict
 from countermove.report.numbers import interval, number, point, price_words, reply_words
+from countermove.report.published import Beside, beside, published, size_words
 from countermove.report.source import Report
 
 NAME_WIDTH, SQUARE_WIDTH = 22, 15
@@ -44,6 +45,7 @@ def renderable(results: Results, verdict: Verdict, *, width: int = 100) -> Rende
         for model in results.axis("model"):
             parts += _matrix(results, verdict, data, model, width)
     parts += [_verdict(results, verdict, data, width) for data in results.axis("data")]
+    parts += _published(results, verdict, width)
     if verdict.flags:
         parts.append(_flags(verdict))
     return Group(*parts)
@@ -147,6 +149,34 @@ def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table
             reply.append("\n" + fit(blind, name), style="dim")
         table.add_row(Text(fit(move.move, name)), left, reply, Text("\n".join(price) or "-"))
     return table
+
+
+def _published(results: Results, verdict: Verdict, width: int) -> Iterator[RenderableType]:
+    tables = beside(published(results, verdict))
+    if results.config.study is None or not tables:
+        return
+    yield Text("Published beside measured", style="bold")
+    yield Text(f"published / ours; ours: {size_words(results.config.study, results)}", style="dim")
+    for table in tables:
+        yield from _beside(table, results, width)
+
+
+def _beside(beside: Beside, results: Results, width: int) -> Iterator[RenderableType]:
+    """Set one kind of number out, as many countermoves side by side as there is room for."""
+    axes = [axis for axis in ("data", "model") if len(results.axis(axis)) > 1]
+    room = max(1, (width - NAME_WIDTH - 3) // SQUARE_WIDTH)
+    for start in range(0, len(beside.columns), room):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(Text(fit(beside.what.replace("_", " "), NAME_WIDTH)), width=NAME_WIDTH)
+        for name, _ in beside.columns[start : start + room]:
+            table.add_column(Text(fit(name, SQUARE_WIDTH - 1)), width=SQUARE_WIDTH - 1)
+        for line in beside.lines:
+            head = Text(fit(line.name, NAME_WIDTH))
+            for axis in axes:
+                head.append("\n" + fit(getattr(line, axis), NAME_WIDTH), style="dim")
+            cells = line.cells[start : start + room]
+            table.add_row(head, *(Text(f"{one.published} / {number(one.ours, 3)}" if one else "") for one in cells))
+        yield table
 
 
 def _flags(verdict: Verdict) -> RenderableType:

@@ -53,17 +53,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published number and ours for the same square."""
-
-    name: str
-    what: str
-    published: str
-    ours: float | None
-    square: Square | None
-
-
-@dataclass(frozen=True)
 class Budget:
     """What a move promises and what was measured on the saved files, the largest over the seeds."""
 
@@ -186,66 +175,6 @@ def artifacts(report: Report) -> list[dict[str, Any]]:
     keys = sorted(p.name for p in run.artifacts.glob("*") if run.has_artifact(p.name))
     manifests = [run.manifest(key) for key in keys]
     return sorted(manifests, key=lambda m: (m["kind"], m["label"]))
-
-
-def published(results: Results, verdict: Verdict) -> list[Published]:
-    """Set the study's published numbers beside ours.
-
-    ``study.published`` is a tree of tables whose leaves are numbers in the unit of the arena's metric. The names on
-    the way to a leaf are looked up on the axes (moves, countermoves, models, data, in any order); a missing
-    countermove means none, a missing model or data set means every one. The name "payoff" on the way makes the leaf a
-    payoff. Names that are on no axis are shown as they stand.
-    """
-    study = results.config.study
-    if study is None:
-        return []
-    found = []
-    for path, value in _leaves(study.published, ()):
-        spelled = [_canonical(name) for name in path]
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        matches = _matching(results, verdict, spelled) if is_number else []
-        what = "payoff" if "payoff" in spelled else results.arena.metric
-        for square in matches or [None]:
-            ours = None
-            if square is not None:
-                ours = square.metric if what != "payoff" else square.payoff.point if square.payoff else None
-            found.append(Published(" / ".join(spelled), what, str(value), ours, square))
-    return found
-
-
-def _matching(results: Results, verdict: Verdict, names: Sequence[str]) -> list[Square]:
-    axes = {axis: set(results.axis(axis)) for axis in ("data", "move", "countermove", "model")}
-    names = [name for name in names if name != "payoff"]
-    chosen: dict[str, str] = {}
-    for name in names:
-        axis = next((a for a in ("move", "countermove", "model", "data") if name in axes[a] and a not in chosen), None)
-        if axis is None:
-            return []
-        chosen[axis] = name
-    if "move" not in chosen:
-        return []
-    chosen.setdefault("countermove", "none")
-    return [
-        square
-        for square in verdict.matrix
-        if chosen["move"] == square.move
-        and chosen["countermove"] == square.reply.countermove
-        and chosen.get("model", square.reply.model) == square.reply.model
-        and chosen.get("data", square.data) == square.data
-    ]
-
-
-def _leaves(tree: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
-    if not isinstance(tree, Mapping):
-        return [(path, tree)]
-    return [leaf for name, branch in tree.items() for leaf in _leaves(branch, (*path, str(name)))]
-
-
-def _canonical(name: str) -> str:
-    try:
-        return spelling.spell(spelling.parse(name))
-    except ConfigError:
-        return name
 
 
 def _rows(results: Results, data: str, move: str, countermove: str, model: str | None = None) -> list[Row]:
