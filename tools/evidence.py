@@ -45,23 +45,25 @@ class Claim:
         return f">= {self.at_least:.2f}" if self.at_least is not None else f"<= {self.at_most:.2f}"
 
 
-CLAIMS = (
-    Claim("none", "none", at_least=0.66),
-    Claim("linear-separable", "none", at_most=0.28),
-    Claim("linear-separable", "gray", at_least=0.62),
-    Claim("linear-separable", "jpeg", at_least=0.54),
-    Claim(CLASS_WISE, "none", at_most=0.32),
-    Claim(CLASS_WISE, "gray", at_least=0.57),
-    Claim(SAMPLE_WISE, "none", at_most=0.32),
-    Claim(SAMPLE_WISE, "gray", at_least=0.57),
-    Claim(SAMPLE_WISE, "jpeg", at_least=0.45),
-)
+STUDIES = ("first-slice", "iss-table-3.2", "full-size")
+CLAIMS = {
+    "first-slice": (
+        Claim("none", "none", at_least=0.66),
+        Claim("linear-separable", "none", at_most=0.28),
+        Claim("linear-separable", "gray", at_least=0.62),
+        Claim("linear-separable", "jpeg", at_least=0.54),
+        Claim(CLASS_WISE, "none", at_most=0.32),
+        Claim(CLASS_WISE, "gray", at_least=0.57),
+        Claim(SAMPLE_WISE, "none", at_most=0.32),
+        Claim(SAMPLE_WISE, "gray", at_least=0.57),
+        Claim(SAMPLE_WISE, "jpeg", at_least=0.45),
+    )
+}
 
 
 def main() -> int:
-    """Play both studies; return 1 when a claim does not hold."""
-    missed = publish("first-slice", CLAIMS)
-    missed += publish("full-size", ())
+    """Play the studies, or those that are named; return 1 when a claim does not hold."""
+    missed = sum(publish(study, CLAIMS.get(study, ())) for study in sys.argv[1:] or STUDIES)
     return 1 if missed else 0
 
 

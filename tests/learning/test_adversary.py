@@ -100,9 +100,7 @@ def test_an_early_stop_scores_the_epoch_that_a_watcher_of_the_whole_training_wou
     whole = train(small(), train_set, test_set, recipe=recipe, seed=0, classes=2)
     chosen = early_epoch(whole.train_accuracy, patience=1, gain=0.05)
     assert chosen < 6, "this training must be long enough to be stopped"
-    log = train(
-        small(), train_set, test_set, recipe=recipe, seed=0, classes=2, stop=Stopping(patience=1, gain=0.05)
-    )
+    log = train(small(), train_set, test_set, recipe=recipe, seed=0, classes=2, stop=Stopping(patience=1, gain=0.05))
     assert log.kept_epoch == chosen
     assert len(log.accuracy) == chosen + 2
     assert log.accuracy == whole.accuracy[: chosen + 2]

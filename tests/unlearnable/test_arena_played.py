@@ -38,12 +38,17 @@ def test_every_poison_is_played_to_its_end(every_move: dict[str, Any]) -> None:
     for row in results.rows:
         assert 0 <= row.metrics["accuracy"] <= row.metrics["accuracy_best"] <= 1
         always = {"accuracy", "accuracy_best", "accuracy_early", "train_accuracy"}
-        assert always <= set(row.metrics) <= always | {
-            "accuracy_moved_test",
-            "trigger_success",
-            "noise_high_frequency",
-            "noise_colour",
-        }
+        assert (
+            always
+            <= set(row.metrics)
+            <= always
+            | {
+                "accuracy_moved_test",
+                "trigger_success",
+                "noise_high_frequency",
+                "noise_colour",
+            }
+        )
         assert ("noise_colour" in row.metrics) == (row.setting.move != "none")
         on_test = row.setting.move != "none" and "precomputed" not in row.setting.move
         assert ("accuracy_moved_test" in row.metrics) == ("accuracy_moved_test" in row.record["curves"]) == on_test

@@ -128,7 +128,7 @@ def test_an_interrupted_crafting_goes_on_to_the_same_bytes(
     assert torch.equal(resumed.pictures, whole.pictures)
 
 
-@pytest.mark.parametrize(("augment", "share"), [("before", 0.85), ("after", 0.97), ("none", 0.85)])
+@pytest.mark.parametrize(("augment", "share"), [("before", 0.85), ("after", 0.97), ("off", 0.85)])
 def test_shortcuts_are_what_the_frozen_random_network_reads(
     augment: Any, share: float, pictures: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from countermove.unlearnable.dataset import DataSet, Pictures
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.poison import Context, on_new_pictures
 from countermove.unlearnable.poisons.random_noise import RandomNoise
-from countermove.unlearnable.transfer import class_noise, read_mapping, resized
+from countermove.unlearnable.transfer import carried_noise, read_mapping, resized
 
 NOISE = "random(form=class)"
 EM = "error-minimizing(batch_size=8, batches=2, rounds=1, steps=2, surrogate='small-cnn(width=0.1)')"
@@ -161,7 +161,7 @@ def test_the_noise_of_a_class_is_found_though_single_pictures_are_clipped() -> N
     clean = (torch.rand(40, 3, 4, 4, generator=rng) * 1.6 - 0.3).clamp(0, 1)  # many values at the ends
     batch = Batch(pictures=clean, labels=labels, ids=tuple(map(str, range(40))), classes=("a", "b", "c"))
     moved = batch.with_pictures((clean + noise[labels]).clamp(0, 1))
-    found = class_noise(batch, moved, what="it")
+    found = carried_noise(batch, moved, what="it")
     assert set(found) == {"a", "b"}
     assert torch.allclose(torch.stack([found["a"], found["b"]]), noise, atol=1e-6)
 

@@ -28,6 +28,8 @@ from countermove.unlearnable.poison import Context, check_network
 
 CROP = 4
 """Padding of the random crop, as a learner will use it."""
+VIEWS_ON_CPU = 128
+"""Views a pass on a processor: a larger pass leaves its cache and was slower than a loop."""
 
 CHUNK = 128
 """Pictures whose noise is found at once at the end."""
@@ -158,8 +160,9 @@ def expected_gradient(
     windows: Window,
     disturbance: ModelStep,
     source: Generator,
+    at_once: int | None = None,
 ) -> Tensor:
-    """Return the gradient at pictures of their loss, averaged over D disturbed views; all views in one pass.
+    """Return the gradient at pictures of their loss, averaged over D disturbed views, which are stacked into one pass.
 
     The gradient at a disturbed view is taken for that at the view itself (straight through the disturbance), and goes
     on through crop and flip, which are a choice of pixels.
@@ -171,18 +174,23 @@ def expected_gradient(
         windows: D * n of them, draw after draw.
         disturbance: what is done to every view.
         source: what the disturbance draws from.
+        at_once: views a pass; None: all on a GPU, VIEWS_ON_CPU elsewhere, as a larger pass leaves a processor's cache.
     """
-    n = len(pictures)
-    draws = len(windows.rows) // n
-    repeated = labels.repeat(draws)
+    n, views = len(pictures), len(windows.rows)
+    at_once = at_once or (views if pictures.is_cuda else VIEWS_ON_CPU)
+    total = torch.zeros_like(pictures)
     with torch.enable_grad():
         leaf = pictures.detach().requires_grad_()
-        views = windows.look(padded(leaf, CROP), torch.arange(n).repeat(draws))
-        disturbed, _ = disturbance(network, views.detach(), repeated, generator=source, progress=0.0)
-        disturbed = disturbed.detach().requires_grad_()
-        loss = F.cross_entropy(network(disturbed), repeated, reduction="sum") / draws
-        (at_views,) = torch.autograd.grad(loss, disturbed)
-        return torch.autograd.grad(views, leaf, at_views)[0]
+        bordered = padded(leaf, CROP)
+        for rows in torch.arange(views).split(at_once):
+            seen = Window(windows.rows[rows], windows.columns[rows]).look(bordered, rows % n)
+            y = labels[(rows % n).to(labels.device)]
+            disturbed, _ = disturbance(network, seen.detach(), y, generator=source, progress=0.0)
+            disturbed = disturbed.detach().requires_grad_()
+            loss = F.cross_entropy(network(disturbed), y, reduction="sum") * n / views
+            (at_views,) = torch.autograd.grad(loss, disturbed)
+            total += torch.autograd.grad(seen, leaf, at_views, retain_graph=True)[0]
+    return total
 
 
 def _round(

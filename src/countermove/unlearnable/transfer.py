@@ -11,6 +11,7 @@ from torch import Tensor
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.batch import Batch
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.unlearnable.class_noise import class_noise
 
 EXTRA = "extra/"
 """Begins the ids of pictures that came from another data set."""
@@ -68,10 +69,8 @@ def read_mapping(mapping: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def class_noise(clean: Batch, moved: Batch, *, what: str) -> dict[str, Tensor]:
+def carried_noise(clean: Batch, moved: Batch, *, what: str) -> dict[str, Tensor]:
     """Return the one noise [3, H, W] of each class that has pictures, from pictures before and after.
-
-    Clipping to [0, 1] shortens the noise of single pictures: for each value the picture counts that shows most of it.
 
     Args:
         clean: the pictures.
@@ -81,18 +80,15 @@ def class_noise(clean: Batch, moved: Batch, *, what: str) -> dict[str, Tensor]:
     Raises:
         DataError: when pictures of a class carry different noise.
     """
-    found: dict[str, Tensor] = {}
-    for label in clean.labels.unique().tolist():
-        rows = clean.labels == label
-        x, change = clean.pictures[rows], moved.pictures[rows] - clean.pictures[rows]
-        noise = change.gather(0, change.abs().argmax(dim=0, keepdim=True))[0]
-        if not torch.allclose((x + noise).clamp(0, 1) - x, change, atol=1e-5):
-            raise DataError(
-                f"{what} gives the pictures of class {clean.classes[label]!r} different noise; only class-wise noise "
-                "can be carried over by class, such as that of 'error-minimizing(form=class)'"
-            )
-        found[clean.classes[label]] = noise
-    return found
+    noise = class_noise(clean, moved)
+    differ = ((clean.pictures + noise[clean.labels]).clamp(0, 1) - moved.pictures).abs().flatten(1).amax(1) > 1e-5
+    if differ.any():
+        label = int(clean.labels[differ][0])
+        raise DataError(
+            f"{what} gives the pictures of class {clean.classes[label]!r} different noise; only class-wise noise "
+            "can be carried over by class, such as that of 'error-minimizing(form=class)'"
+        )
+    return {clean.classes[label]: noise[label] for label in clean.labels.unique().tolist()}
 
 
 def _near(name: str, known: Sequence[str]) -> str:

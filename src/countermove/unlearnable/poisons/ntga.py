@@ -29,7 +29,7 @@ class Ntga:
     step:       length of one (released code: 1.1 eps / steps); 0 means that.
     time:       how long the networks learn: steps of gradient descent with rate one on half the mean squared error over
                 pictures and classes (released code: 64; its notes name 4096 as the best for the dense kernel on
-                CIFAR-10, which misled more here too).
+                CIFAR-10).
     kernel:     "dense": fully connected networks.
     layers:     their hidden layers; a linear readout follows (released code: 5 without a readout).
     activation: "relu" or "erf" (released code: erf).

@@ -41,7 +41,7 @@ class ShortcutGen:
                 before it can name it: with the few steps of a small data set the effect is weak.
     batch_size: pictures a step (released code: 64).
     lr:         of Adam, whose first decay is 0.5 (released code: 2e-4).
-    augment:    random crop and flip "before" the generator, "after" the noise was added, or "none" (released code:
+    augment:    random crop and flip "before" the generator, "after" the noise was added, or "off" (released code:
                 before; after is its "post augment").
     width:      channels of the generator at the full size.
     surrogate:  the random classifier, in evaluation mode (released code: resnet-18).
@@ -63,7 +63,7 @@ class ShortcutGen:
     epochs: int = 10
     batch_size: int = 64
     lr: float = 2e-4
-    augment: Literal["before", "after", "none"] = "before"
+    augment: Literal["before", "after", "off"] = "before"
     width: int = 16
     surrogate: str = "small-cnn"
     calibrate: bool = True

@@ -16,7 +16,7 @@ from countermove.unlearnable.data.sources import digest_of, load_source, read_so
 from countermove.unlearnable.dataset import Pictures
 from countermove.unlearnable.parts import charge, corner, kept_within, read_part
 from countermove.unlearnable.poison import Context, promised_ball, surrogates_of
-from countermove.unlearnable.transfer import EXTRA, class_noise, read_mapping, resized, source_of_classes
+from countermove.unlearnable.transfer import EXTRA, carried_noise, read_mapping, resized, source_of_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Transferred:
 
     def _by_class(self, batch: Batch, train: Pictures, context: Context) -> Batch:
         pairs = self._pairs(batch, train.classes)  # refused before anything is made
-        by_name = class_noise(*self._made(_fitting(train, batch), context), what=self.poison)
+        by_name = carried_noise(*self._made(_fitting(train, batch), context), what=self.poison)
         noise = torch.zeros(len(batch.classes), *batch.pictures.shape[1:])
         for name, found in pairs.items():
             noise[batch.classes.index(name)] = by_name[found]
