@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests import hostile
+from tests.unlearnable.audits import played
 
 from countermove.errors import ConfigError, DataError
 from countermove.unlearnable.data.lfw import Lfw
@@ -110,3 +111,17 @@ def test_the_real_faces_give_two_disjoint_sets_of_people() -> None:
     assert not set(few.classes) & set(others.classes)
     assert others.train.pictures.shape[1:] == (3, 32, 32)
     assert all(count >= 9 for count in torch.bincount(others.test.labels).tolist())
+
+
+def test_cells_on_people_report_verification_of_all_of_the_movers_and_of_the_others(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERMOVE_DATA", str(people))
+    names = Lfw(crop=4, side=16, min_images=4, test_fraction=0.5)().classes
+    data = f"lfw(crop=4, side=16, min_images=4, test_fraction=0.5)+moved(classes=[{names[0]}, {names[1]}])"
+    _, results = played(tmp_path / "run", data=data, moves=["regions(regions=4)"], countermoves=["none"])
+    rows = [row for row in results.rows if row.setting.move != "linear-separable"]
+    assert rows
+    for row in rows:
+        for name in ("verification_auc", "verification_auc_moved", "verification_auc_others"):
+            assert 0 <= row.metrics[name] <= 1

@@ -10,14 +10,15 @@ import typer
 QUICK = [
     "moves=linear-separable",
     "countermoves=gray",
-    "training.epochs=4",
+    "models=small-cnn(width=0.5)",
+    "training.epochs=5",
     "training.batch_size=48",
 ]
 
 
 def demo(
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/demo or runs/demo-quick by default.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One move, one reply, under a minute on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One move, one reply, half a minute on two cores.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Play a first game: pictures made unlearnable, and the replies that undo it. Three minutes on two cores."""
