@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from countermove.unlearnable.arena import Unlearnable
 
 ON_TEST = "accuracy_moved_test"
-ON_TEST_COLUMNS = ("accuracy", ON_TEST, "trigger_success", "accuracy_first_test", "accuracy_second_test")
+ON_TEST_COLUMNS = {
+    "accuracy": "clean",
+    ON_TEST: "moved",
+    "trigger_success": "another class's move",
+    "accuracy_first_test": "first part",
+    "accuracy_second_test": "second part",
+}
 CHOSE = "chose_"
 DETECTION = ("detection_precision", "detection_recall", "detection_auc")
 MOST_CLASSES = 20
@@ -55,14 +61,15 @@ def _confusions(arena: Unlearnable, results: Results) -> Iterable[Panel]:
 
 def _on_test(results: Results) -> Panel | None:
     """Return how well models name test pictures that carry the move themselves."""
-    groups = _grouped(row for row in results.rows if ON_TEST in row.metrics)
+    rows = [row for row in results.rows if ON_TEST in row.metrics]
+    shown = {name: head for name, head in ON_TEST_COLUMNS.items() if any(name in row.metrics for row in rows)}
     lines = [
-        [*key, *(_shown([row.metrics[name] for row in rows if name in row.metrics]) for name in ON_TEST_COLUMNS)]
-        for key, rows in groups.items()
+        [*key, *(_shown([row.metrics[name] for row in group if name in row.metrics]) for name in shown)]
+        for key, group in _grouped(rows).items()
     ]
     return _panel(
         "Test pictures that carry the move",
-        ["move", "countermove", "clean", "moved", "another class's move", "first part", "second part"],
+        ["move", "countermove", *shown.values()],
         lines,
         "Accuracy on clean test pictures, and on the same with the move on them: a model that names these rightly, and "
         "clean ones not, has learned the move. Another class's move: how often the model names that class, as a "
