@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from countermove.learning.adversary import Adversary
 from countermove.learning.augment import Window
-from countermove.learning.loop import place
+from countermove.learning.scoring import place
 from countermove.pixels.randomness import generator
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.methods import METHODS

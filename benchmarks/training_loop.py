@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from countermove.learning.loop import Examples, train
+from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.poison import build_network
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from countermove.learning.loop import Examples, train
+from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.pixels import squeezes
 from countermove.pixels.randomness import generator
 from countermove.unlearnable.countermeasure import squeeze_uint8

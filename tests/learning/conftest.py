@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.pixels.randomness import generator
 
 

@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 
 from countermove.errors import ConfigError
 from countermove.learning.adversary import Adversary
-from countermove.learning.loop import Examples, Stopping, early_epoch, predict, stage_epochs, train
+from countermove.learning.loop import train
+from countermove.learning.scoring import Examples, predict
+from countermove.learning.stopping import Stopping, early_epoch, stage_epochs
 from countermove.pixels.randomness import generator
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Examples, Training, correct, train
+from countermove.learning.loop import Training, train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples, correct
 from countermove.nets.small import SmallCnn
 from countermove.pixels.randomness import generator
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from countermove.errors import ConfigError
 from countermove.game.methods import build
-from countermove.learning.loop import early_epoch
 from countermove.learning.recipe import Recipe
+from countermove.learning.stopping import early_epoch
 
 
 def test_the_learning_rate_rises_from_near_zero_and_falls_to_near_zero() -> None:

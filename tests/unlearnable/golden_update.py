@@ -16,8 +16,8 @@ import torch
 from tests.unlearnable.rows import COUNTERMOVE_ROWS, MOVE_ROWS
 from torch import Tensor
 
-from countermove.learning.loop import Examples
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.pixels.batch import Batch
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext

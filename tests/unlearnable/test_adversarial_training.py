@@ -10,9 +10,9 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 from countermove.errors import ConfigError
 from countermove.learning.adversary import Adversary
 from countermove.learning.augment import ModelStep
-from countermove.learning.loop import Examples
 from countermove.learning.operations import OPERATIONS
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.nets.small import SmallCnn
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from countermove.learning.loop import Examples
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.pixels import squeezes
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.randomness import generator

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
 from countermove.learning.augment import CutMixStep, CutoutStep, MixUpStep
-from countermove.learning.loop import Examples, Stopping
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
+from countermove.learning.stopping import Stopping
 from countermove.nets.small import SmallCnn
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from countermove.errors import ConfigError, DataError
-from countermove.learning.loop import Examples
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext

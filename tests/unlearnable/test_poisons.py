@@ -151,8 +151,9 @@ def test_class_wise_error_minimising_noise_is_one_for_all_of_a_class(middle: Bat
 
 @pytest.mark.parametrize("form", ["sample", "class"])
 def test_error_maximising_noise_raises_the_surrogates_loss(form: str, pictures: Batch) -> None:
-    from countermove.learning.loop import Examples, train
+    from countermove.learning.loop import train
     from countermove.learning.recipe import Recipe
+    from countermove.learning.scoring import Examples
     from countermove.unlearnable.poison import build_network
 
     network = build_network("small-cnn(width=0.25)", 3, 16, generator(0))

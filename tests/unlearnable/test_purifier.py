@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from countermove.learning.loop import Examples
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8

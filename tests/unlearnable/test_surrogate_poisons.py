@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError, DataError
 from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Examples, train
+from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
 from countermove.nets.features import logits_and_features
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch

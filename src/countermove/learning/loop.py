@@ -10,21 +10,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from countermove.errors import ConfigError
 from countermove.learning.augment import BatchStep, ModelStep, Window, padded
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.learning.recipe import Recipe
-from countermove.nets.features import logits_and_features
+from countermove.learning.scoring import Examples, place, predict
+from countermove.learning.stopping import History, Stopping, stage_epochs
 from countermove.pixels.randomness import generator as make_generator
-from countermove.pixels.steps import frozen
-
-EVALUATION_BATCH = 500
 
 
 @dataclass
@@ -50,17 +46,6 @@ class Training:
     kept_epoch: int = -1
     samples: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """8-bit pictures with labels: uint8 [N, 3, H, W], int64 [N]."""
-
-    pictures: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def train(
@@ -108,7 +93,7 @@ def train(
     trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, device)
     data, labels = padded(received.pictures, recipe.crop).to(device), received.labels.to(device)
     log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
-    kept, history = stage_epochs(recipe.epochs, stages), _History(stop)
+    kept, history = stage_epochs(recipe.epochs, stages), History(stop)
     done = 0 if kept or stop else trainer.resume(checkpoint, log)
     with _reproducible(seed, device):
         if trainer.layers_state is not None:
@@ -124,73 +109,13 @@ def train(
             log.samples += round(seen * (1 + sum(step.passes for step in trainer.model_steps)))
             if epoch in kept:
                 log.stages.append({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
-            if history.says_stop(log):
+            if history.says_stop(log.train_accuracy, log.predicted):
                 break
             if checkpoint is not None and not (kept or stop):
                 trainer.save(checkpoint, log)
-    history.settle(log)
+    log.kept_epoch, log.predicted = history.settled(log.train_accuracy, log.predicted)
     log.seconds = time.perf_counter() - began
     return log
-
-
-@torch.no_grad()
-def predict(model: nn.Module, pictures: Tensor, *, device: str = "cpu") -> Tensor:
-    """Return what the model, in evaluation mode, names 8-bit pictures: int64 [T]. Restores its mode."""
-    was_training = model.training
-    model.eval()
-    parts = [
-        model(to_model(pictures[start : start + EVALUATION_BATCH], device)).argmax(dim=1).cpu()
-        for start in range(0, len(pictures), EVALUATION_BATCH)
-    ]
-    model.train(was_training)
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def features(model: nn.Module, pictures: Tensor) -> Tensor:
-    """Return what enters the model's last layer, in evaluation mode, for 8-bit pictures: float [T, D], on the CPU."""
-    device = str(next(model.parameters()).device)
-    with frozen(model):
-        parts = [
-            logits_and_features(model, to_model(pictures[start : start + EVALUATION_BATCH], device))[1].float().cpu()
-            for start in range(0, len(pictures), EVALUATION_BATCH)
-        ]
-    return torch.cat(parts)
-
-
-def correct(model: nn.Module, test: Examples, *, device: str = "cpu") -> Tensor:
-    """Return bool [T]: which pictures the model, in evaluation mode, names rightly. Restores its mode."""
-    return predict(model, test.pictures, device=device) == test.labels
-
-
-def stage_epochs(epochs: int, stages: int) -> tuple[int, ...]:
-    """Return so many equidistant epochs (0-based), the last one among them.
-
-    Raises:
-        ConfigError: when there are fewer epochs.
-    """
-    if stages > epochs:
-        raise ConfigError(f"{stages} stages of a training of {epochs} epochs were asked for; take at most {epochs}")
-    return tuple(round((i + 1) * epochs / stages) - 1 for i in range(stages))
-
-
-def place(model: nn.Module, device: str) -> nn.Module:
-    """Put a model on a device, its convolutions in channels_last memory. In place."""
-    return model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def to_model(pictures: Tensor, device: str) -> Tensor:
-    """Return 8-bit pictures as floats in [0, 1] in channels_last memory on the device."""
-    return pictures.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
-
-
-@cache
-def warm_up(device: str) -> None:
-    """Pay the one-time costs of a process's first training step, so that no cell's price holds them."""
-    with torch.random.fork_rng(devices=[]):
-        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model, pictures = place(net, device), to_model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), device)
-    F.cross_entropy(model(pictures), torch.tensor([0, 1], device=device)).backward()
 
 
 class _Trainer:
@@ -302,55 +227,5 @@ def _reproducible(seed: int, device: str) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stopping:
-    """When to stop early: see `early_epoch`."""
-
-    patience: int = 2
-    gain: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.patience < 1 or not 0 <= self.gain < 1:
-            raise ConfigError("early stopping: patience is at least 1 epoch and gain in [0, 1)")
-
-
-class _History:
-    """What the test predictions were, epoch by epoch, as long as an early stop may go back to them."""
-
-    def __init__(self, stop: Stopping | None) -> None:
-        self.stop, self.predicted = stop, []
-
-    def says_stop(self, log: Training) -> bool:
-        if self.stop is None:
-            return False
-        self.predicted.append(log.predicted)
-        chosen = early_epoch(log.train_accuracy, patience=self.stop.patience, gain=self.stop.gain)
-        return chosen < len(log.train_accuracy) - 1
-
-    def settle(self, log: Training) -> None:
-        """Choose the epoch that counts."""
-        log.kept_epoch = len(log.accuracy) - 1
-        if self.stop is not None:
-            log.kept_epoch = early_epoch(log.train_accuracy, patience=self.stop.patience, gain=self.stop.gain)
-            log.predicted = self.predicted[log.kept_epoch]
-
-
 def _share(right: Tensor) -> float:
     return float(right.float().mean())
-
-
-def early_epoch(train_accuracy: Sequence[float], *, patience: int = 2, gain: float = 0.01) -> int:
-    """Return the epoch (0-based) at which a trainer who sees only the received data would stop.
-
-    That is the first epoch after which the accuracy on received data rose by less than `gain` for `patience` epochs
-    in a row; the last epoch when that never happens.
-    """
-    best, waited = -1.0, 0
-    for epoch, accuracy in enumerate(train_accuracy):
-        if accuracy >= best + gain:
-            best, waited = accuracy, 0
-        else:
-            waited += 1
-            if waited == patience:
-                return epoch - patience
-    return len(train_accuracy) - 1

@@ -29,8 +29,8 @@ class Unlearnable:
     name = "unlearnable"
     unit = "test picture"
     metric = "accuracy"
-    metrics = ("accuracy", "accuracy_best", "accuracy_early", "train_accuracy")
-    reply_floor = None
+    metrics: tuple[str, ...] = ("accuracy", "accuracy_best", "accuracy_early", "train_accuracy")
+    reply_floor: float | None = None
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules

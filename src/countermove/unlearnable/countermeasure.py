@@ -17,8 +17,9 @@ from torch import Tensor
 
 from countermove.errors import ConfigError
 from countermove.learning.augment import BatchStep, ModelStep
-from countermove.learning.loop import Examples, Stopping
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples
+from countermove.learning.stopping import Stopping
 from countermove.pixels.rounding import to_float, to_uint8
 
 SQUEEZE_CHUNK = 2000

@@ -16,8 +16,9 @@ from torch import Generator, Tensor, nn
 
 from countermove.errors import ConfigError, DataError
 from countermove.game.methods import Composition
-from countermove.learning.loop import EVALUATION_BATCH, Examples, to_model, train
+from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import EVALUATION_BATCH, Examples, to_model
 from countermove.nets.parts import normalized, seeded
 from countermove.pixels.randomness import generator
 from countermove.unlearnable.countermeasure import Plan, ReplyContext

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.pixels.batch import Batch
 from countermove.pixels.rounding import quantize_move, to_uint8
 from countermove.unlearnable.poison import Context, ball_of, on_new_pictures

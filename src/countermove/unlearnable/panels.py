@@ -18,7 +18,7 @@ from torch import Tensor
 
 from countermove.errors import CountermoveError
 from countermove.game.arena import Panel
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.spectrum import high_frequency_share, mean_power
 from countermove.unlearnable.countermeasure import Plan, ReplyContext

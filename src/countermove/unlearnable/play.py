@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
 from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Examples, early_epoch, features, train, warm_up
+from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples, features, warm_up
+from countermove.learning.stopping import early_epoch
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels import spectrum
 from countermove.pixels.balls import Ball

@@ -33,8 +33,8 @@ from countermove.game.methods import build
 from countermove.game.spelling import parse
 from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import place
 from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import place
 from countermove.nets.registry import find
 from countermove.pixels.balls import Ball, Norm
 from countermove.pixels.batch import Batch

@@ -17,7 +17,8 @@ from countermove.errors import ConfigError, DataError, RunError, did_you_mean
 from countermove.game.cell import digest
 from countermove.game.methods import Composition
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Examples, train
+from countermove.learning.loop import train
+from countermove.learning.scoring import Examples
 from countermove.pixels.batch import Batch
 from countermove.pixels.decode import words
 from countermove.pixels.randomness import generator

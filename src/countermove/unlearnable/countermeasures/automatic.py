@@ -10,7 +10,7 @@ import torch
 from torch import Generator, nn
 
 from countermove.errors import ConfigError
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.pixels import squeezes
 from countermove.pixels.jpeg import check_quality, jpeg
 from countermove.pixels.randomness import generator

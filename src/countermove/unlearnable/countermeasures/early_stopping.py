@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from countermove.learning.loop import Stopping
+from countermove.learning.stopping import Stopping
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 
 

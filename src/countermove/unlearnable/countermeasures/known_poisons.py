@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
-from countermove.learning.loop import Examples, train
+from countermove.learning.loop import train
+from countermove.learning.scoring import Examples
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from countermove.errors import DataError
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from countermove.errors import ConfigError
-from countermove.learning.loop import Examples
+from countermove.learning.scoring import Examples
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError
-from countermove.learning.loop import place, to_model
+from countermove.learning.scoring import place, to_model
 from countermove.nets.parts import seeded
 from countermove.pixels.randomness import generator
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from countermove.learning.loop import place
+from countermove.learning.scoring import place
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.unlearnable.generators import (

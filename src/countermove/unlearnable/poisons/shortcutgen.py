@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import Window, padded
-from countermove.learning.loop import place
+from countermove.learning.scoring import place
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
