@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from coin_audits import play_in
 def main() -> int:
     """Play, and end as the command line does."""
     out, workers, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
     print("ready", flush=True)
     try:
         summary, watched = play_in(
