@@ -90,6 +90,7 @@ def test_stages_are_the_weights_of_equidistant_epochs(train_set: Examples, test_
     assert len(log.stages) == 2
     last = {name: tensor.contiguous().numpy().tobytes() for name, tensor in log.stages[-1].items()}
     assert last == {name: t.contiguous().numpy().tobytes() for name, t in model.state_dict().items()}
+    assert all(tensor.is_contiguous() for stage in log.stages for tensor in stage.values()), "files take no other"
     assert any(not torch.equal(log.stages[0][name], log.stages[1][name]) for name in log.stages[0])
     with pytest.raises(ConfigError, match="at most 3"):
         train(small(), train_set, test_set, recipe=SHORT, seed=0, classes=2, stages=4)

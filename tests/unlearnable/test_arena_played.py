@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.unlearnable.audits import EM, MAX, TINY, arena, cell_of, grid_of, played
+from tests.unlearnable.audits import EM, MAX, MODEL, TINY, arena, cell_of, grid_of, played
 
 from countermove.game.cell import Task
 from countermove.pixels.files import read_picture, write_png
@@ -228,3 +228,16 @@ def test_a_stored_picture_is_what_protect_would_write(every_move: dict[str, Any]
 def _same(move: Task, every_move: dict[str, Any]) -> str:
     assert (every_move["folder"] / "one" / "artifacts" / move.key).is_dir(), "the key does not depend on the recipe"
     return move.key
+
+
+def test_a_poison_meets_the_stages_of_a_training_and_a_trained_adversarially_surrogate(tmp_path: Path) -> None:
+    net = f"surrogate='{MODEL}', surrogate_epochs=2, steps=1"
+    moves = [f"self-ensemble(checkpoints=2, {net})", f"hypocritical(surrogate_eps=2/255, {net})"]
+    summary, results = played(tmp_path / "run", moves=moves, countermoves=["none"])
+    assert summary.unfinished == []
+    stages = sorted((tmp_path / "run").rglob("stage-*.safetensors"))
+    assert [path.name for path in stages] == ["stage-0.safetensors", "stage-1.safetensors"]
+    samples = {json.loads(p.read_text())["cost"]["samples"] for p in (tmp_path / "run").rglob("manifest.json")}
+    assert 2 * 96 in samples
+    assert 2 * 96 * 11 in samples, "ten steps of the adversary for every picture, and the training step itself"
+    assert {row.status for row in results.rows} == {"ok"}

@@ -108,7 +108,7 @@ def train(
             log.train_loss.append(loss)
             log.samples += round(seen * (1 + sum(step.passes for step in trainer.model_steps)))
             if epoch in kept:
-                log.stages.append({name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()})
+                log.stages.append(_kept(model))
             if history.says_stop(log.train_accuracy, log.predicted):
                 break
             if checkpoint is not None and not (kept or stop):
@@ -225,6 +225,12 @@ def _reproducible(seed: int, device: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         torch.manual_seed(make_generator(seed, "layers").initial_seed())
         yield
+
+
+def _kept(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the weights on the CPU, laid out as files want them."""
+    weights = model.state_dict().items()
+    return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in weights}
 
 
 def _share(right: Tensor) -> float:
