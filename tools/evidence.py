@@ -45,7 +45,7 @@ class Claim:
         return f">= {self.at_least:.2f}" if self.at_least is not None else f"<= {self.at_most:.2f}"
 
 
-STUDIES = ("first-slice", "iss-table-3.2", "full-size")
+STUDIES = ("first-slice", "iss-table-3.2", "full-size", "full-size-network-free")
 CLAIMS = {
     "first-slice": (
         Claim("none", "none", at_least=0.66),

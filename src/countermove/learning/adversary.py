@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from countermove.errors import ConfigError
 from countermove.pixels.balls import Ball, Norm, check_radius
-from countermove.pixels.steps import frozen
+from countermove.pixels.steps import sign_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,16 @@ class Adversary:
 
         targets are labels [N] or class probabilities [N, K]; progress is not used.
         """
-        ball = Ball(norm=self.norm, radius=self.eps)
-        delta = (pictures + ball.draw(pictures, generator)).clamp(0, 1) - pictures
-        with frozen(model), torch.enable_grad():
-            for _ in range(self.steps):
-                leaf = (pictures + delta).requires_grad_()
-                loss = F.cross_entropy(model(leaf), targets, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, leaf)
-                delta = ball.project(delta + self.step * _steepest(gradient, self.norm))
-                delta = (pictures + delta).clamp(0, 1) - pictures
-        return (pictures + delta).detach(), targets
-
-
-def _steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    if norm == "linf":
-        return gradient.sign()
-    return gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+        changes = sign_gradient(
+            model,
+            pictures,
+            targets,
+            ball=Ball(norm=self.norm, radius=self.eps),
+            step=self.step,
+            steps=self.steps,
+            minimize=False,
+            random_start=generator,
+            loss=partial(F.cross_entropy, reduction="sum"),
+            chunk=len(pictures),
+        )
+        return pictures + changes, targets

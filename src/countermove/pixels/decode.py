@@ -94,8 +94,8 @@ def decode_picture(data: bytes, *, name: str, limits: Limits | None = None) -> n
                 f"{name} claims {width} x {height} pixels; at most {limits.max_pixels:,} are decoded. "
                 "Shrink it, or raise the limit if you trust it"
             )
-        if getattr(picture, "n_frames", 1) > 1:
-            raise DataError(f"{name} is animated ({picture.n_frames} frames); save the one frame you mean as a PNG")  # type: ignore[attr-defined]
+        if (frames := getattr(picture, "n_frames", 1)) > 1:
+            raise DataError(f"{name} is animated ({frames} frames); save the one frame you mean as a PNG")
         if opener is PngImageFile:
             _check_png(data)
         picture.load()

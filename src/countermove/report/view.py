@@ -143,7 +143,7 @@ def cell_table(results: Results) -> tuple[list[str], list[list[str]], frozenset[
 
 def cast(results: Results) -> list[dict[str, str]]:
     """Return every method that was played, with the line and the paper of its data sheet."""
-    played: dict[tuple[str, str], None] = {}
+    played: dict[tuple[Kind, str], None] = {}
     kinds: Mapping[str, Kind] = {"data": "data", "move": "move", "countermove": "countermove", "model": "model"}
     for axis, kind in kinds.items():
         for text in results.axis(axis):
@@ -152,7 +152,7 @@ def cast(results: Results) -> list[dict[str, str]]:
     found = []
     for kind, name in played:
         try:
-            sheet = results.arena.methods.sheet(kind, name)  # type: ignore[arg-type]
+            sheet = results.arena.methods.sheet(kind, name)
         except ConfigError:  # a plug-in that was there when the run was played
             found.append({"kind": kind, "name": name, "summary": "not installed here", "paper": ""})
         else:

@@ -114,7 +114,7 @@ class DataSet:
             total.update(repr(tuple(part.pictures.shape)).encode())
             total.update("\0".join(part.ids).encode())
             total.update(part.labels.numpy().astype("<i8").tobytes())
-            total.update(memoryview(part.pictures.contiguous().numpy()))  # type: ignore[arg-type]
+            total.update(part.pictures.contiguous().numpy().data)
         return total.hexdigest()
 
     def choose(self, *, fraction: float = 1.0, classes: Sequence[str] = (), seed: int = 0) -> DataSet:
