@@ -173,6 +173,15 @@ def test_a_name_with_a_dot_is_a_study() -> None:
     assert json.loads(told.output)["out"] == "runs/iss-table-3.11"
 
 
+@pytest.mark.parametrize(("told", "played"), [("2", [0, 1]), ("1-2", [1, 2]), ("0,4,7", [0, 4, 7])])
+def test_seeds_on_the_command_line_are_a_count_a_range_or_a_list(told: str, played: list[int]) -> None:
+    call = ["audit", "iss-table-3.11", "--seeds", told, "--dry-run", "--json"]
+    answer = CliRunner().invoke(app, call)
+    assert answer.exit_code == 0, answer.output
+    labels = [task["label"] for task in json.loads(answer.output)["tasks"]]
+    assert sorted({int(label.rpartition("seed ")[2]) for label in labels}) == played
+
+
 def test_results_that_are_claimed_are_there() -> None:
     rows = json.loads(CliRunner().invoke(app, ["ls", "studies", "--json"]).output)
     claimed = {row["name"]: row["results"] for row in rows if row["results"]}

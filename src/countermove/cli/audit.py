@@ -38,7 +38,7 @@ def audit(
     if size not in {None, "mini", "paper"}:
         raise ConfigError(f"--size {size!r} is refused: mini or paper")
     overrides = list(sets or [])
-    overrides += [f"seeds={_seeds(seeds)}"] if seeds else []
+    overrides += [f"seeds={seeds}"] if seeds else []
     overrides += [f"engine.name='{engine}'"] if engine else []
     overrides += [f"engine.workers={workers}"] if workers else []
     loaded = load_config(find_audit(config), size=size, sets=overrides)  # pyright: ignore[reportArgumentType]
@@ -135,8 +135,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _seeds(text: str) -> str:
-    """A bare number is a count; everything else is read as a list of seeds."""
-    return text if text.isdigit() else f"'{text}'"

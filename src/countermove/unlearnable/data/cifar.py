@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from countermove.errors import DataError
+from countermove.game.content import data_folder, fingerprint_files
 from countermove.pixels.decode import decode_picture
 from countermove.pixels.files import read_npz, read_picture
-from countermove.unlearnable.data.fingerprints import data_folder, fingerprint_files
 from countermove.unlearnable.data.selection import check_limits
 
 if TYPE_CHECKING:

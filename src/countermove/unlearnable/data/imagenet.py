@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from countermove.errors import ConfigError, DataError
+from countermove.game.content import fingerprint_files, locate
 from countermove.pixels.decode import Limits
 from countermove.pixels.files import OnBroken, walk_pictures
-from countermove.unlearnable.data.fingerprints import fingerprint_files, locate
 from countermove.unlearnable.data.reading import Entry, read_entries, thin
 from countermove.unlearnable.data.selection import check_limits, pick
 

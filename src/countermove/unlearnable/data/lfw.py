@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from countermove.errors import ConfigError, DataError
+from countermove.game.content import data_folder, fingerprint_files
 from countermove.pixels.files import read_picture
-from countermove.unlearnable.data.fingerprints import data_folder, fingerprint_files
 from countermove.unlearnable.data.folders import class_entries
 from countermove.unlearnable.data.reading import Entry, Split, resize_square
 from countermove.unlearnable.data.selection import check_limits, split_off_test

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from countermove.errors import DataError
-from countermove.unlearnable.data.fingerprints import data_folder, fingerprint_files
+from countermove.game.content import data_folder, fingerprint_files
 from countermove.unlearnable.data.selection import check_limits
 
 if TYPE_CHECKING:

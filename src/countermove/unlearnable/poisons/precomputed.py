@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, DataError
+from countermove.game.content import fingerprint_files
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.files import read_npy, read_npz, read_picture, safe_child, walk_pictures
 from countermove.pixels.rounding import to_float
-from countermove.unlearnable.data.fingerprints import fingerprint_files
 from countermove.unlearnable.poison import Context
 
 

@@ -1,4 +1,4 @@
-"""Where data sets lie, and what identifies their content without decoding it."""
+"""Where users' data lie, and what identifies their content without decoding it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from countermove.errors import DataError, RunError
-from countermove.pixels.files import write_atomic
+from countermove.game.store import write_atomic
 
 # A file that changed this recently may change again without its time stamp moving; its hash is not remembered.
 _SETTLED_NS = 2_000_000_000
@@ -81,7 +81,7 @@ def _file_digests(paths: Sequence[Path], *, rehash: bool) -> list[str]:
         # The hashes are right without the memory; where it cannot be kept, the next call only takes longer.
         with suppress(OSError, RunError):
             memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(memory, json.dumps({**_read_memory(memory), **learned}, indent=0).encode())
+            write_atomic(memory, json.dumps({**_read_memory(memory), **learned}, indent=0))
     return digests
 
 
