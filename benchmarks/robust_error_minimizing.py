@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from countermove.learning.adversary import Adversary
 from countermove.learning.augment import Window
 from countermove.learning.scoring import place
+from countermove.nets.registry import build_network
 from countermove.pixels.randomness import generator
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import build_network
 from countermove.unlearnable.robust import CROP, expected_gradient
 
 DRAWS = 5

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from countermove.nets.registry import build_network
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels.balls import Ball
 from countermove.pixels.rounding import to_float
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.crafting import descend
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import build_network
 from countermove.unlearnable.poisons.self_ensemble import Stage
 
 STAGES = 10

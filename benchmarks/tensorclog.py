@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.nets.features import last_linear
+from countermove.nets.registry import build_network
 from countermove.pixels.rounding import to_float
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import build_network
 from countermove.unlearnable.poisons.tensorclog import last_layer_norms
 
 REPEATS = 3

@@ -21,8 +21,8 @@ from torchvision import transforms
 from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
+from countermove.nets.registry import build_network
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import build_network
 
 EPOCHS = 3
 NETWORKS = ("small-cnn(width=0.5)", "small-cnn")

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
+from countermove.nets.registry import build_network
 from countermove.pixels.batch import Batch
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
-from countermove.unlearnable.poison import Context, Surrogate, build_network
+from countermove.unlearnable.poison import Context, Surrogate
 
 FOLDER = Path(__file__).parent / "golden"
 EXACT, COARSE = FOLDER / "exact.json", FOLDER / "coarse.json"

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
+from countermove.nets.registry import build_network
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
@@ -16,7 +17,7 @@ from countermove.unlearnable.class_noise import class_noise, strongest
 from countermove.unlearnable.descent import Descent, Loss, Solver
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.patches import cut, draw_places, places_by_id, put
-from countermove.unlearnable.poison import Context, build_network
+from countermove.unlearnable.poison import Context
 from countermove.unlearnable.poisons.error_minimizing import ErrorMinimizing
 from countermove.unlearnable.views import View
 

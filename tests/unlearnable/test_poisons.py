@@ -154,7 +154,7 @@ def test_error_maximising_noise_raises_the_surrogates_loss(form: str, pictures: 
     from countermove.learning.loop import train
     from countermove.learning.recipe import Recipe
     from countermove.learning.scoring import Examples
-    from countermove.unlearnable.poison import build_network
+    from countermove.nets.registry import build_network
 
     network = build_network("small-cnn(width=0.25)", 3, 16, generator(0))
     examples = Examples(pictures=to_uint8(pictures.pictures), labels=pictures.labels)

@@ -14,11 +14,12 @@ from countermove.errors import ConfigError
 from countermove.learning.adversary import Adversary
 from countermove.learning.augment import ModelStep, Window
 from countermove.learning.checkpoint import Checkpoint
+from countermove.nets.registry import build_network
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.unlearnable import robust
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import Context, build_network
+from countermove.unlearnable.poison import Context
 from countermove.unlearnable.robust import CROP, UniformNoise, expected_gradient
 
 TINY = "batch_size=8, rounds=3, steps=2, draws=3, adversary_steps=2, surrogate='small-cnn(width=0.25)'"

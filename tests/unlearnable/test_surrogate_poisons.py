@@ -19,6 +19,7 @@ from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
 from countermove.nets.features import logits_and_features
+from countermove.nets.registry import build_network
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
@@ -26,7 +27,7 @@ from countermove.pixels.rounding import to_uint8
 from countermove.pixels.steps import frozen
 from countermove.unlearnable import crafting
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import Context, build_network
+from countermove.unlearnable.poison import Context
 from countermove.unlearnable.poisons.self_ensemble import class_means, variance_reduced
 from countermove.unlearnable.poisons.targeted_adversarial import losses
 

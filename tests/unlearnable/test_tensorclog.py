@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.nets.features import last_linear
-from countermove.nets.registry import find
+from countermove.nets.registry import build_network, find
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.poison import Context, build_network
+from countermove.unlearnable.poison import Context
 from countermove.unlearnable.poisons.tensorclog import all_layers_norm, last_layer_norms
 
 

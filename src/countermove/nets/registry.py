@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from countermove.errors import ConfigError, did_you_mean
+from countermove.game.methods import build
+from countermove.game.spelling import parse
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 MODELS: dict[str, str] = {
     "small-cnn": "countermove.nets.small:SmallCnn",
@@ -32,3 +38,22 @@ def find(name: str) -> Any:
         raise ConfigError(f"no network is called {name!r}; {did_you_mean(name, MODELS)}")
     module, _, attribute = MODELS[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def build_network(spelled: str, classes: int, side: int, source: torch.Generator) -> nn.Module:
+    """Build a registered network from its spelling, such as small-cnn(width=2).
+
+    Raises:
+        ConfigError: when it cannot be built, or is not one network.
+    """
+    named, *others = parse(spelled)
+    if others:
+        raise ConfigError(f"one network is needed, not {spelled!r}")
+    model = build(find(named.name), named.settings, what=f"model {named.name!r}")
+    return model(classes, side, source)
+
+
+def check_network(spelled: str) -> None:
+    """Refuse the spelling of a network that cannot be built, before anything is computed."""
+    for named in parse(spelled):
+        build(find(named.name), named.settings, what=f"model {named.name!r}")

@@ -18,6 +18,7 @@ from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, features, warm_up
 from countermove.learning.stopping import early_epoch
+from countermove.nets.registry import build_network
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels import spectrum
 from countermove.pixels.balls import Ball
@@ -28,7 +29,7 @@ from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_u
 from countermove.unlearnable.dataset import DataSet, Pictures
 from countermove.unlearnable.detection import picture_metrics
 from countermove.unlearnable.on_test import put_on_test, read_test, write_test
-from countermove.unlearnable.poison import Context, Surrogate, ball_of, build_network, promised_ball, surrogates_of
+from countermove.unlearnable.poison import Context, Surrogate, ball_of, promised_ball, surrogates_of
 from countermove.unlearnable.verification import roc
 
 if TYPE_CHECKING:

@@ -29,13 +29,11 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError
-from countermove.game.methods import build
-from countermove.game.spelling import parse
 from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import place
-from countermove.nets.registry import find
+from countermove.nets.registry import build_network
 from countermove.pixels.balls import Ball, Norm
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
@@ -125,21 +123,6 @@ class Poison(Protocol):
     def __call__(self, batch: Batch, *, context: Context) -> Batch:
         """Return the moved pictures."""
         ...
-
-
-def build_network(spelled: str, classes: int, side: int, source: torch.Generator) -> nn.Module:
-    """Build a registered network from its spelling, such as small-cnn(width=2)."""
-    (named,) = parse(spelled) if "+" not in spelled else (None,)
-    if named is None:
-        raise ConfigError(f"a surrogate is one network, not {spelled!r}")
-    model = build(find(named.name), named.settings, what=f"model {named.name!r}")
-    return model(classes, side, source)
-
-
-def check_network(spelled: str) -> None:
-    """Refuse the spelling of a network that cannot be built, before anything is computed."""
-    for named in parse(spelled):
-        build(find(named.name), named.settings, what=f"model {named.name!r}")
 
 
 def ball_of(poison: Any) -> Ball | None:

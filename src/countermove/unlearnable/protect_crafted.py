@@ -19,6 +19,7 @@ from countermove.game.methods import Composition
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import train
 from countermove.learning.scoring import Examples
+from countermove.nets.registry import build_network
 from countermove.pixels.batch import Batch
 from countermove.pixels.decode import words
 from countermove.pixels.randomness import generator
@@ -27,7 +28,7 @@ from countermove.unlearnable.data.sources import MODIFIERS
 from countermove.unlearnable.dataset import DataSet
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
-from countermove.unlearnable.poison import Context, Surrogate, build_network, surrogates_of
+from countermove.unlearnable.poison import Context, Surrogate, surrogates_of
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, and how many pictures of how many are through with it."""

@@ -21,10 +21,11 @@ from countermove.errors import ConfigError
 from countermove.learning.adversary import Adversary
 from countermove.learning.augment import ModelStep, Window, padded
 from countermove.learning.checkpoint import restore_training, training_state
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
-from countermove.unlearnable.poison import Context, check_network
+from countermove.unlearnable.poison import Context
 
 CROP = 4
 """Padding of the random crop, as a learner will use it."""

@@ -11,12 +11,12 @@ from torch import Generator, nn
 
 from countermove.errors import ConfigError
 from countermove.learning.scoring import Examples
+from countermove.nets.registry import build_network, check_network
 from countermove.pixels import squeezes
 from countermove.pixels.jpeg import check_quality, jpeg
 from countermove.pixels.randomness import generator
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, Squeeze, check_halves, squeeze_uint8
 from countermove.unlearnable.detection import held_out, linear, plain_recipe
-from countermove.unlearnable.poison import build_network, check_network
 
 _LINEAR_EPOCHS = 10
 

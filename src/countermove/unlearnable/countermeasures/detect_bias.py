@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Generator, Tensor, nn
 
 from countermove.errors import ConfigError
+from countermove.nets.registry import build_network, check_network
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.detection import (
     Then,
@@ -17,7 +18,6 @@ from countermove.unlearnable.detection import (
     plain_recipe,
     react,
 )
-from countermove.unlearnable.poison import build_network, check_network
 
 
 @dataclass(frozen=True, kw_only=True)

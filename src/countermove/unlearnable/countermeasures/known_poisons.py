@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError, DataError
 from countermove.learning.loop import train
 from countermove.learning.scoring import Examples
+from countermove.nets.registry import build_network
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.data.sources import digest_of, load_source, read_source
 from countermove.unlearnable.parts import kept_within, read_part
-from countermove.unlearnable.poison import Context, Surrogate, build_network, promised_ball
+from countermove.unlearnable.poison import Context, Surrogate, promised_ball
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from countermove.learning.scoring import place
+from countermove.nets.registry import build_network, check_network
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.unlearnable.generators import (
@@ -23,7 +24,7 @@ from countermove.unlearnable.generators import (
     moved_by,
     restore_adam,
 )
-from countermove.unlearnable.poison import Context, build_network, check_network
+from countermove.unlearnable.poison import Context
 
 
 @dataclass(frozen=True, kw_only=True)

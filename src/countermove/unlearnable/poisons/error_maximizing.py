@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError
 from countermove.learning.recipe import Recipe
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen, sign_gradient
 from countermove.unlearnable.class_noise import class_noise
-from countermove.unlearnable.poison import Context, Surrogate, by_class, check_network
+from countermove.unlearnable.poison import Context, Surrogate, by_class
 
 
 @dataclass(frozen=True, kw_only=True)

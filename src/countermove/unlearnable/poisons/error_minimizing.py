@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.jpeg import check_quality
@@ -15,7 +16,7 @@ from countermove.unlearnable.bilevel import Bilevel, against, class_wise, sample
 from countermove.unlearnable.class_noise import strongest
 from countermove.unlearnable.descent import Descent, Solver
 from countermove.unlearnable.patches import check_patch, cut, put
-from countermove.unlearnable.poison import Context, by_class, check_network
+from countermove.unlearnable.poison import Context, by_class
 from countermove.unlearnable.views import Backward, Modules, Through
 
 

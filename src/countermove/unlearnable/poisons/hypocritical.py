@@ -10,11 +10,12 @@ from torch import Tensor
 from countermove.errors import ConfigError
 from countermove.learning.adversary import Adversary
 from countermove.learning.recipe import Recipe
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import sign_gradient
 from countermove.unlearnable.crafting import in_portions
-from countermove.unlearnable.poison import Context, Surrogate, check_network
+from countermove.unlearnable.poison import Context, Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from torch import Generator, Tensor, nn
 from countermove.errors import ConfigError, DataError
 from countermove.learning.recipe import Recipe
 from countermove.nets.features import logits_and_features
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.crafting import advance, in_portions
-from countermove.unlearnable.poison import Context, Surrogate, check_network
+from countermove.unlearnable.poison import Context, Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import Window, padded
 from countermove.learning.scoring import place
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
@@ -23,7 +24,7 @@ from countermove.unlearnable.generators import (
     moved_by,
     restore_adam,
 )
-from countermove.unlearnable.poison import Context, check_network
+from countermove.unlearnable.poison import Context
 
 CROP = 4
 CALIBRATION = 256

@@ -13,12 +13,13 @@ from torch import Generator, Tensor, nn
 from countermove.errors import ConfigError
 from countermove.learning.augment import Window, padded
 from countermove.learning.recipe import Recipe
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import per_sample
 from countermove.pixels.steps import frozen, sign_gradient
 from countermove.unlearnable.crafting import in_portions
-from countermove.unlearnable.poison import Context, Surrogate, check_network
+from countermove.unlearnable.poison import Context, Surrogate
 
 SHIFT = 4
 

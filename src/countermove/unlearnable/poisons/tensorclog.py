@@ -14,11 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from countermove.errors import ConfigError
 from countermove.learning.recipe import Recipe
 from countermove.nets.features import last_linear, logits_and_features
+from countermove.nets.registry import check_network
 from countermove.pixels.balls import Ball, Norm, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.steps import frozen
 from countermove.unlearnable.crafting import descend, in_portions
-from countermove.unlearnable.poison import Context, Surrogate, check_network
+from countermove.unlearnable.poison import Context, Surrogate
 
 
 @dataclass(frozen=True, kw_only=True)
