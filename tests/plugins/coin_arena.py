@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from countermove.errors import ConfigError, did_you_mean
-from countermove.game.arena import Control, Number, Panel, Rules
+from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Setting, Task, Units
 from countermove.game.methods import Composition, Kind, Methods
 from countermove.game.store import write_atomic
@@ -241,6 +241,7 @@ class Coin:
     metric: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     reply_floor: ClassVar[float | None] = None
+    yardstick: ClassVar[Yardstick] = Yardstick()
     methods: Methods = field(init=False)
     training: Training = field(init=False)
 
@@ -376,6 +377,10 @@ class Coin:
 
     def access(self, setting: Setting) -> str:
         return "" if setting.move == "none" else "near-black"
+
+    def not_learned(self, metrics: Mapping[str, float]) -> str:
+        """Return nothing: a guess has a chance level."""
+        return ""
 
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return the share of what could be guessed that was lost."""

@@ -52,6 +52,19 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """How a payoff is read in words.
+
+    worked:   a payoff against countermove none that is lower: the move did not work.
+    relative: whether what is left of a move is compared with its payoff against none, where the aim is never reached
+              in full (no item climbs every user's list), or with 1.
+    """
+
+    worked: float = 0.1
+    relative: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panel:
     """A part of the page that only the arena can draw: inert HTML or SVG, styled by the page."""
 
@@ -72,6 +85,8 @@ class Arena(Protocol):
     """The arena's columns in results.csv, in order."""
     reply_floor: float | None
     """Share of the clean metric that a reply must keep to be eligible; None where the game demands nothing."""
+    yardstick: Yardstick
+    """How payoffs are read in words."""
 
     def __init__(self, rules: Rules) -> None: ...
 
@@ -121,6 +136,13 @@ class Arena(Protocol):
 
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return what the mover gets from mean outcomes under the move and under the reference."""
+        ...
+
+    def not_learned(self, metrics: Mapping[str, float]) -> str:
+        """Return why a clean cell with these metrics proves nothing, "" where it does.
+
+        The game itself refuses a reference within 0.1 of chance; this is for arenas whose units have no chance level.
+        """
         ...
 
     def panels(self, run: RunFolder, results: Results) -> Sequence[Panel]:

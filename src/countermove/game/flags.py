@@ -78,6 +78,9 @@ def _clean(results: Results, data: str) -> Iterator[Flag]:
                 data,
                 fatal=True,
             )
+        elif why := results.arena.not_learned(row.metrics):
+            text = f"{data}: {row.setting.model} (seed {row.setting.seed}) {why}"
+            yield Flag("clean-not-learned", text, data, fatal=True)
 
 
 def _controls(results: Results, data: str) -> Iterator[Flag]:

@@ -16,6 +16,7 @@ from statistics import NormalDist, fmean, variance
 import numpy as np
 from numpy.typing import NDArray
 
+from countermove.game.arena import Yardstick
 from countermove.game.cell import Setting
 from countermove.game.flags import Flag, control_flags, find_flags
 from countermove.game.payoff import counted_ids, held_off, outcomes
@@ -26,8 +27,8 @@ RESAMPLES = 400
 SPLITS = 4
 ENOUGH_SEEDS = 3
 MODEL_FLOOR = 0.9
-HOLDS, BROKEN, WORKED = 0.5, 0.2, 0.1
-"""A value of at least HOLDS: the move holds. Below BROKEN: broken. A payoff under WORKED against none: did not work."""
+HOLDS, BROKEN = 0.5, 0.2
+"""A value of at least HOLDS: the move holds. Below BROKEN: broken. Of what: see `Yardstick`."""
 
 Floats = NDArray[np.float64]
 _WHOLE = -1
@@ -211,7 +212,7 @@ class _Table:
         best = replies[int(everywhere.argmin())]
         value = self._estimate(self._crossfit([move], replies)[move], len(replies))
         blind, blind_reply = self._blind(move)
-        state = "inconclusive" if inconclusive else _state(naive, value)
+        state = "inconclusive" if inconclusive else _state(self.results.arena.yardstick, naive, value)
         price = _mean_price([row for seed in self.seeds if (row := self.cell(move, best, seed))])
         return MoveVerdict(self.data, move, state, naive, value, best, price, blind, blind_reply)
 
@@ -335,10 +336,11 @@ def _mean_price(rows: Sequence[Row]) -> dict[str, float]:
     return {name: fmean(row.price[name] for row in rows) for name in names}
 
 
-def _state(naive: Estimate | None, value: Estimate) -> str:
-    if naive is not None and naive.point < WORKED:
+def _state(yardstick: Yardstick, naive: Estimate | None, value: Estimate) -> str:
+    if naive is not None and naive.point < yardstick.worked:
         return "did not work"
-    return "holds" if value.point >= HOLDS else "weakened" if value.point >= BROKEN else "broken"
+    whole = naive.point if yardstick.relative and naive is not None else 1.0
+    return "holds" if value.point >= HOLDS * whole else "weakened" if value.point >= BROKEN * whole else "broken"
 
 
 def _sentence(moves: Sequence[MoveVerdict]) -> str:

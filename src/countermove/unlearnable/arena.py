@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels
 from countermove.errors import ConfigError
-from countermove.game.arena import Control, Number, Panel, Rules
+from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
 from countermove.game.methods import Composition, Kind, Methods, build
 from countermove.learning.recipe import Recipe
@@ -31,6 +31,7 @@ class Unlearnable:
     metric = "accuracy"
     metrics: tuple[str, ...] = ("accuracy", "accuracy_best", "accuracy_early", "train_accuracy")
     reply_floor: float | None = None
+    yardstick = Yardstick()
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -112,6 +113,10 @@ class Unlearnable:
         """Return the share of what could be learned that the move takes away: 1 means accuracy at chance."""
         assert chance is not None, "classifiers have a chance level"
         return (reference - mean) / (reference - chance)
+
+    def not_learned(self, metrics: Mapping[str, float]) -> str:
+        """Return nothing: accuracies have a chance level, which the game looks at."""
+        return ""
 
     def cell(self, setting: Setting) -> Task:
         """Return the cell with the move and the surrogate that it needs."""

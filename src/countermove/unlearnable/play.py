@@ -21,8 +21,8 @@ from countermove.learning.stopping import early_epoch
 from countermove.nets.registry import build_network
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels import spectrum
-from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
+from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
@@ -109,20 +109,6 @@ def move_and_round(poison: Any, batch: Batch, context: Context) -> tuple[Tensor,
     ball = ball_of(poison)
     stored = to_uint8(moved if ball is None else quantize_move(moved, batch.pictures, ball))
     return stored, measured_budget(stored, batch.pictures, promised_ball(poison))
-
-
-def measured_budget(stored: Tensor, clean: Tensor, ball: Ball | None) -> dict[str, Any]:
-    """Measure a stored move against what it promises; without a promise its largest change is reported."""
-    delta = to_float(stored) - clean
-    meter = ball or Ball(norm="linf", radius=1.0)
-    sizes = meter.measure(delta)
-    return {
-        "norm": meter.norm,
-        "radius": None if ball is None else ball.radius,
-        "largest": float(sizes.max()),
-        "mean": float(sizes.mean()),
-        "kept": None if ball is None else bool(ball.contains(delta).all()),
-    }
 
 
 def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:

@@ -20,12 +20,13 @@ from countermove import learning, nets, pixels
 from countermove.errors import DataError, DeviceError
 from countermove.game.methods import Composition
 from countermove.pixels.batch import Batch
+from countermove.pixels.budget import measured_budget
 from countermove.pixels.decode import decode_picture
 from countermove.pixels.files import OnBroken, read_bytes
 from countermove.pixels.published import MANIFEST, Published, check_apart, published, sha256
 from countermove.pixels.rounding import to_float
 from countermove.unlearnable.methods import METHODS
-from countermove.unlearnable.play import measured_budget, move_and_round
+from countermove.unlearnable.play import move_and_round
 from countermove.unlearnable.poison import Context, promised_ball
 from countermove.unlearnable.protect_crafted import Crafting, Watch, known_data, with_model
 from countermove.unlearnable.protect_places import Place, find_places

@@ -1,0 +1,56 @@
+"""What a ranker method is given and what it gives back. Legend: I items, D features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from countermove.recommender.extractor import Extractor
+from countermove.recommender.ranker import Ranker
+from countermove.recommender.shop import Shop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a ranker is fitted on.
+
+    shop:    interactions and pictures.
+    network: the extractor that the ranker named, ready for use; None where it named none.
+    table:   its features of all items, float [I, D]; None likewise.
+    """
+
+    shop: Shop
+    seed: int
+    network: nn.Module | None = None
+    table: Tensor | None = None
+    device: str = "cpu"
+
+    def features(self) -> tuple[nn.Module, Tensor]:
+        """Return the extractor and its features."""
+        assert self.network is not None, "the ranker named an extractor"
+        assert self.table is not None, "features come with their extractor"
+        return self.network, self.table
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A ranker, and how many forward-backward passes (of a triple or of a picture) it took."""
+
+    ranker: Ranker
+    samples: int
+
+
+class RankerMethod(Protocol):
+    """A model of this arena."""
+
+    version: ClassVar[int]
+
+    def extractor(self) -> Extractor | None:
+        """Return whose features it sees; None where it learns from the pictures themselves."""
+        ...
+
+    def fit(self, material: Material) -> Fitted:
+        """Learn from train interactions; cold, validation and test ones are not looked at, except for choosing."""
+        ...

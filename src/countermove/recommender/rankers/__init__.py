@@ -1,0 +1,1 @@
+"""The rankers of this arena, one file each."""

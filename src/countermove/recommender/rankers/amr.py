@@ -1,0 +1,71 @@
+"""AMR: VBPR with an adversary in its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from countermove.errors import ConfigError, did_you_mean
+from countermove.recommender.extractor import Extractor, Labels
+from countermove.recommender.fitting import Fitted, Material
+from countermove.recommender.visual_bpr import Settings, check_settings, fit_visual_bpr
+
+Adversary = Literal["features", "parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amr:
+    """Adversarial multimedia recommendation, Tang et al. 2019, arXiv:1809.07062.
+
+    VBPR's preference; every step also ranks the pairs after an adversary changed them to raise the loss.
+
+    adversary:  what it changes: the "features" of both items of a pair, each by a vector of length eps along its own
+                gradient (the AMR paper); or all "parameters", each row by such a vector (thesis Eq. 2.10).
+    eps:        that length; features have a mean square length of one.
+    weight:     lambda of the adversarial loss (both papers: 1).
+    features, labels, groups, feature_epochs, factors, visual, epochs, lr, reg, batch_size: as in `vbpr`.
+
+    Differs from the code released with the thesis, whose one change cancels between the two items of a pair, and from
+    Cornac's, which adds a gradient of the wrong sign without a radius. Trained from the start, not from a fitted VBPR.
+    """
+
+    version: ClassVar[int] = 1
+    features: str = "small-pooled"
+    labels: Labels = "taste"
+    groups: int = 8
+    feature_epochs: int = 15
+    factors: int = 32
+    visual: int = 32
+    epochs: int = 20
+    lr: float = 0.005
+    reg: float = 0.001
+    batch_size: int = 1024
+    adversary: Adversary = "features"
+    eps: float = 0.5
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.adversary not in ("features", "parameters"):
+            raise ConfigError(f"unknown adversary {self.adversary!r}; {did_you_mean(self.adversary, ['features'])}")
+        check_settings("amr", factors=self.factors, visual=self.visual, epochs=self.epochs, lr=self.lr)
+        check_settings("amr", batch_size=self.batch_size, weight=self.weight, eps=min(self.eps, self.reg))
+        self.extractor()
+
+    def extractor(self) -> Extractor:
+        """Return whose features it sees."""
+        return Extractor(network=self.features, labels=self.labels, groups=self.groups, epochs=self.feature_epochs)
+
+    def fit(self, material: Material) -> Fitted:
+        """Learn factors and looks against the adversary."""
+        settings = Settings(
+            factors=self.factors,
+            visual=self.visual,
+            epochs=self.epochs,
+            lr=self.lr,
+            reg=self.reg,
+            batch_size=self.batch_size,
+            eps=self.eps,
+            weight=self.weight,
+            on_parameters=self.adversary == "parameters",
+        )
+        return fit_visual_bpr(material, settings)
