@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", float, np.ndarray)
 
-ARENAS = {"unlearnable": "countermove.unlearnable.arena:Unlearnable"}
+ARENAS = {
+    "unlearnable": "countermove.unlearnable.arena:Unlearnable",
+    "recommender": "countermove.recommender.arena:Recommender",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,12 +79,17 @@ class Task:
         return next((need for need in self.needs if need.kind == kind), None)
 
     def charged_to(self, payer: Payer) -> dict[str, Task]:
-        """Return the artifacts behind this task that one side pays for, by key; each once, however often it is used."""
+        """Return the artifacts behind this task that one side pays for, by key; each once, however often it is used.
+
+        What a mover only looked at, such as the ranker that a promotion was made for, is not charged to the trainer
+        through the move.
+        """
         found: dict[str, Task] = {}
         for need in self.needs:
             if need.payer == payer:
                 found[need.key] = need
-            found |= need.charged_to(payer)
+            if payer == "mover" or need.payer == payer:
+                found |= need.charged_to(payer)
         return found
 
     def __hash__(self) -> int:

@@ -89,13 +89,13 @@ def fit_bpr(shop: Shop, stage: FirstStage, *, seed: int) -> tuple[Factors, int]:
 
 def _step(users: Tensor, items: Tensor, bias: Tensor, u: Tensor, i: Tensor, j: Tensor, stage: FirstStage) -> None:
     """Descend -ln sigmoid(p_ui - p_uj) + reg / 2 ||drawn rows||^2 on a batch of triples, in place."""
-    pu, qi, qj = users[u], items[i], items[j]
-    pull = torch.sigmoid(-((pu * (qi - qj)).sum(1) + bias[i] - bias[j]))[:, None]
+    pu, qi, qj, bi, bj = users[u], items[i], items[j], bias[i], bias[j]
+    pull = torch.sigmoid(-((pu * (qi - qj)).sum(1) + bi - bj))[:, None]
     users.index_add_(0, u, stage.lr * (pull * (qi - qj) - stage.reg * pu))
     items.index_add_(0, i, stage.lr * (pull * pu - stage.reg * qi))
     items.index_add_(0, j, stage.lr * (-pull * pu - stage.reg * qj))
-    bias.index_add_(0, i, stage.lr * (pull[:, 0] - stage.reg * bias[i]))
-    bias.index_add_(0, j, stage.lr * (-pull[:, 0] - stage.reg * bias[j]))
+    bias.index_add_(0, i, stage.lr * (pull[:, 0] - stage.reg * bi))
+    bias.index_add_(0, j, stage.lr * (-pull[:, 0] - stage.reg * bj))
 
 
 def choose_candidates(shop: Shop, factors: Factors, n: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -53,4 +53,13 @@ class RankerMethod(Protocol):
 
     def fit(self, material: Material) -> Fitted:
         """Learn from train interactions; cold, validation and test ones are not looked at, except for choosing."""
+        ...
+
+
+@runtime_checkable
+class OwnNetwork(Protocol):
+    """A model that trains a network of its own instead of seeing an extractor's features."""
+
+    def blank(self, shop: Shop, *, seed: int) -> nn.Module:
+        """Return the untrained network that a stored ranker's weights are read into."""
         ...

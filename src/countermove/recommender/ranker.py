@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -96,7 +97,8 @@ class Ranker(ABC):
         """Store all that was learned, the network's weights included."""
         weights = {f"network.{name}": tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
         tensors = {**self.tensors(), **weights}
-        save_file({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, path)
+        dense = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        save_file(dense, path, metadata={"aggregate": self.aggregate})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -230,9 +232,12 @@ def distances(theirs: Tensor, mine: Tensor) -> Tensor:
     return squares.clamp_min(1e-12).sqrt()
 
 
-def load_ranker(path: Path, network: nn.Module, aggregate: Aggregate) -> Ranker:
+def load_ranker(path: Path, network: nn.Module) -> Ranker:
     """Read a ranker that `Ranker.save` wrote, into a network of the same kind."""
-    stored = load_file(path)
+    # Copied, for a file's memory is not aligned, and products from it differ in their last bits.
+    stored = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    with safe_open(path, framework="pt") as file:
+        aggregate: Aggregate = "sum-exp" if file.metadata()["aggregate"] == "sum-exp" else "sum"
     weights = {name.removeprefix("network."): stored.pop(name) for name in list(stored) if name.startswith("network.")}
     network.load_state_dict(weights)
     if "index" in stored:

@@ -101,5 +101,5 @@ def hits_together(lists: Lists, outside: Tensor, length: int, together: int) -> 
         group = outside[:, columns]
         order = group.argsort(dim=1, descending=True, stable=True)
         above = torch.empty_like(order).scatter_(1, order, torch.arange(len(columns)).expand_as(order))
-        hit[:, columns] = lists.ranks(group) + above < length
+        hit[:, columns] = (lists.ranks(group) + above < length) & (group > -torch.inf)
     return hit

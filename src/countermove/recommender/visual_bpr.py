@@ -63,11 +63,11 @@ class Parameters:
         return by_factors + by_looks + self.bias[t.liked] - self.bias[t.other]
 
     def decay(self, t: Triples) -> Tensor:
-        """Return the squared lengths of the drawn rows and of what is shared, a triple."""
+        """Return the squared lengths of the drawn rows, a triple. What all share (E and beta') does not decay."""
         rows = self.users[t.users].square().sum() + self.seekers[t.users].square().sum()
         for item in (t.liked, t.other):
             rows = rows + self.items[item].square().sum() + self.bias[item].square().sum()
-        return rows / len(t.users) + self.projection.square().sum() + self.looks.square().sum()
+        return rows / len(t.users)
 
 
 def fit_visual_bpr(material: Material, settings: Settings) -> Fitted:
@@ -112,12 +112,18 @@ def _against_adversary(learned: Parameters, t: Triples, liked: Tensor, other: Te
     if settings.on_parameters:
         fixed = learned.all()
         gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, liked, other)).sum(), fixed)
-        changes = [settings.eps * F.normalize(g, dim=-1) for g in gradients]
+        changes = [settings.eps * _length(p) * F.normalize(g, dim=-1) for p, g in zip(fixed, gradients, strict=True)]
         return -F.logsigmoid(learned.moved(changes).preference(t, liked, other)).mean()
     pair = [side.detach().requires_grad_() for side in (liked, other)]
     gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, *pair)).sum(), pair)
-    moved = [side + settings.eps * F.normalize(g, dim=1) for side, g in zip((liked, other), gradients, strict=True)]
+    reach = settings.eps * liked.shape[1] ** 0.5  # the mean length of features is the root of their number
+    moved = [side + reach * F.normalize(g, dim=1) for side, g in zip((liked, other), gradients, strict=True)]
     return -F.logsigmoid(learned.preference(t, *moved)).mean()
+
+
+def _length(parameter: Tensor) -> Tensor:
+    """Return the mean length of a parameter's rows."""
+    return torch.linalg.vector_norm(parameter.detach(), dim=-1).mean()
 
 
 def _fresh(users: int, items: int, width: int, settings: Settings, source: torch.Generator, device: str) -> Parameters:
@@ -135,9 +141,9 @@ def _fresh(users: int, items: int, width: int, settings: Settings, source: torch
 
 
 def _scale(features: Tensor) -> Tensor:
-    """Return the mean of features, and one width that brings their mean square length to one: [2, D]."""
+    """Return the mean of features, and one width that brings their mean square to one: [2, D]."""
     mean = features.mean(0)
-    width = (features - mean).square().sum(1).mean().sqrt().clamp_min(1e-6)
+    width = (features - mean).square().mean().sqrt().clamp_min(1e-6)
     return torch.stack([mean, width.expand_as(mean)])
 
 

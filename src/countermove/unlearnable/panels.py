@@ -5,20 +5,18 @@ Shown is the first seed that was played; the chosen pictures are the first of ea
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from countermove.errors import CountermoveError
 from countermove.game.arena import Panel
 from countermove.learning.scoring import Examples
+from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.spectrum import high_frequency_share, mean_power
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 10
 SHOWN_REPLIES = 3
-WIDEST = 224
 AMPLIFIED = 8
 
 
@@ -93,7 +90,7 @@ def _gallery(
         name = f"{classes[int(labels[i])]}, {ids[position]}"
         frames = [("original", clean[i]), ("moved", moved[i]), (f"difference x {AMPLIFIED}", amplified[i])]
         frames += [(f"after {spelled}", pictures[i]) for spelled, pictures in replies]
-        images = "".join(f'<img alt="{escape(caption)}" src="{_png(picture)}">' for caption, picture in frames)
+        images = "".join(f'<img alt="{escape(caption)}" src="{data_address(picture)}">' for caption, picture in frames)
         figures.append(
             f'<figure class="sample" data-damage="{damage:.4f}" data-label="{escape(name, quote=True)}">{images}'
             f"<figcaption>{escape(name)}: L2 {damage:.2f}, largest change "
@@ -153,14 +150,5 @@ def _spectrum(move: str, difference: Tensor) -> str:
     log = torch.fft.fftshift(power).clamp_min(1e-12).log()
     picture = to_uint8((log - log.min()) / (log.max() - log.min()).clamp_min(1e-12))
     caption = f"{move}: {share:.2f} of the energy is of high frequency"
-    image = f'<img alt="Spectrum of {escape(move, quote=True)}" src="{_png(picture.expand(3, -1, -1))}">'
+    image = f'<img alt="Spectrum of {escape(move, quote=True)}" src="{data_address(picture.expand(3, -1, -1))}">'
     return f'<figure class="spectrum">{image}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def _png(picture: Tensor) -> str:
-    """Return an 8-bit picture [3, H, W] as a data address, scaled down when it is wider than the page shows."""
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    image.thumbnail((WIDEST, WIDEST))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -19,9 +19,9 @@ class Amr:
 
     VBPR's preference; every step also ranks the pairs after an adversary changed them to raise the loss.
 
-    adversary:  what it changes: the "features" of both items of a pair, each by a vector of length eps along its own
-                gradient (the AMR paper); or all "parameters", each row by such a vector (thesis Eq. 2.10).
-    eps:        that length; features have a mean square length of one.
+    adversary:  what it changes: the "features" of both items of a pair, each along its own gradient (the AMR paper);
+                or all "parameters", each row along its own (thesis Eq. 2.10).
+    eps:        length of a change, in mean lengths of what is changed.
     weight:     lambda of the adversarial loss (both papers: 1).
     features, labels, groups, feature_epochs, factors, visual, epochs, lr, reg, batch_size: as in `vbpr`.
 
@@ -41,12 +41,13 @@ class Amr:
     reg: float = 0.001
     batch_size: int = 1024
     adversary: Adversary = "features"
-    eps: float = 0.5
+    eps: float = 0.1
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.adversary not in ("features", "parameters"):
-            raise ConfigError(f"unknown adversary {self.adversary!r}; {did_you_mean(self.adversary, ['features'])}")
+        known = ("features", "parameters")
+        if self.adversary not in known:
+            raise ConfigError(f"unknown adversary {self.adversary!r}; {did_you_mean(self.adversary, known)}")
         check_settings("amr", factors=self.factors, visual=self.visual, epochs=self.epochs, lr=self.lr)
         check_settings("amr", batch_size=self.batch_size, weight=self.weight, eps=min(self.eps, self.reg))
         self.extractor()

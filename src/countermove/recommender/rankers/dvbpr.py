@@ -60,10 +60,14 @@ class Dvbpr:
     def extractor(self) -> None:
         """Return None: it learns from the pictures themselves."""
 
+    def blank(self, shop: Shop, *, seed: int) -> nn.Module:
+        """Return the network before training."""
+        return build_network(self.network, self.visual, shop.side, generator(seed, "dvbpr"))
+
     def fit(self, material: Material) -> Fitted:
         """Train the network and the users' vectors together."""
         shop, seed, device = material.shop, material.seed, material.device
-        network = place(build_network(self.network, self.visual, shop.side, generator(seed, "dvbpr")), device)
+        network = place(self.blank(shop, seed=seed), device)
         source = generator(seed, "dvbpr-order")
         seekers = (0.1 * torch.randn(len(shop.users), self.visual, generator=source)).to(device).requires_grad_()
         optimizer = torch.optim.AdamW(

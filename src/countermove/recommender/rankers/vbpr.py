@@ -20,12 +20,13 @@ class Vbpr:
     factors:    length of the item factors (paper: 100).
     visual:     length of theta (paper: 100); shorter ones are easier to attack (thesis Fig. 2.5).
     epochs:     the one that validates best is kept.
-    lr, reg:    of Adam, and the weight decay of the rows of a triple (paper: a grid search).
+    lr, reg:    of Adam, and the weight decay of the rows of a triple (thesis: a grid search).
     batch_size: triples a step.
 
     Differs from the released code: its loss is not -ln sigmoid (it learns least from the worst pairs), its E starts
     constant and double, and it cannot score as published. Cold items have no factors and no bias here, rather than
-    what their random start gave. Features are centred and brought to a mean square length of one first.
+    what their random start gave. Features are centred and brought to a mean square of one first, and E and beta' do
+    not decay: with their decay, item factors that have seen every film leave nothing for the pictures to say.
     """
 
     version: ClassVar[int] = 1

@@ -1,0 +1,1 @@
+"""The defences of this arena, one file each."""

@@ -1,0 +1,300 @@
+"""The work of this arena: candidates, features, rankers, lists, promotions, cells."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from countermove.errors import DataError
+from countermove.game.cell import Cost, Crafted, Desk, Outcome, Setting, Task, Units
+from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.scoring import place, warm_up
+from countermove.nets.weights import load_weights, save_weights
+from countermove.pixels.balls import Ball
+from countermove.pixels.batch import Batch
+from countermove.pixels.budget import measured_budget
+from countermove.pixels.randomness import generator
+from countermove.pixels.rounding import quantize_move, to_float, to_uint8
+from countermove.recommender.candidates import Factors, choose_candidates, fit_bpr
+from countermove.recommender.defence import Plan, squeeze_uint8
+from countermove.recommender.extractor import Extractor, feature_table, features_of
+from countermove.recommender.fitting import Material, OwnNetwork
+from countermove.recommender.metrics import COUNTED, availability, clean_metrics, item_metrics
+from countermove.recommender.promotion import PromotionContext
+from countermove.recommender.ranker import Ranker, check_scores, load_ranker
+from countermove.recommender.ranking import Lists, hits_together, make_lists
+from countermove.recommender.shop import Shop
+
+if TYPE_CHECKING:
+    from countermove.recommender.arena import Recommender
+
+WEIGHTS, TABLE, RANKER = "weights.safetensors", "features.safetensors", "ranker.safetensors"
+CANDIDATES, LISTS, PICTURES = "candidates.safetensors", "lists.safetensors", "promoted.safetensors"
+
+
+def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
+    """Fit the first stage and choose every user's candidates."""
+    began = time.perf_counter()
+    shop, seed = _shop(arena, task), task.payload["seed"]
+    factors, seen = fit_bpr(shop, arena.first_stage, seed=seed)
+    chosen = choose_candidates(shop, factors, arena.first_stage.candidates)
+    save_file({"chosen": chosen, **asdict(factors)}, desk.folder / CANDIDATES)
+    facts = {"statistics": dict(shop.statistics), "users with fewer candidates": int((chosen[:, -1] < 0).sum())}
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=seen), facts=facts)
+
+
+def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
+    """Train or load an extractor and tabulate the features of all items."""
+    began = time.perf_counter()
+    shop, seed, device = _shop(arena, task), task.payload["seed"], arena.rules.device
+    asked = Extractor(**task.payload["extractor"])
+    factors = _factors(_artifact(task, "candidates"), desk)
+    checkpoint = Checkpoint(desk.scratch / "training.safetensors")
+    network, log = asked.fit(shop, factors, seed=seed, device=device, checkpoint=checkpoint)
+    save_weights(network, desk.folder / WEIGHTS)
+    save_file({"features": feature_table(network, shop.pictures, device=device)}, desk.folder / TABLE)
+    facts = {} if log is None else {"train_accuracy": log.train_accuracy[-1]}
+    samples = 0 if log is None else log.samples
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples), facts=facts)
+
+
+def fit_ranker(arena: Recommender, task: Task, desk: Desk) -> Crafted:
+    """Fit a ranker and store all of it."""
+    began = time.perf_counter()
+    shop, seed = _shop(arena, task), task.payload["seed"]
+    network, table = _features(arena, task, desk, shop)
+    material = Material(shop=shop, seed=seed, network=network, table=table, device=arena.rules.device)
+    method = arena.refitted(task.payload["model"]["spelling"], task.payload["refit"]["spelling"])
+    fitted = method.fit(material)
+    fitted.ranker.save(desk.folder / RANKER)
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=fitted.samples))
+
+
+def write_lists(arena: Recommender, task: Task, desk: Desk) -> Crafted:
+    """Score every user's list, with the catalogue as the owner's squeezes leave it."""
+    began = time.perf_counter()
+    shop = _shop(arena, task)
+    ranker = _ranker(arena, _artifact(task, "ranker"), desk)
+    squeezes = arena.plan(task.payload["catalogue"]["spelling"]).catalogue
+    if squeezes:
+        squeezed = squeeze_uint8(shop.pictures, squeezes)
+        ranker = ranker.recatalogued(ranker.embed_uint8(squeezed, device=arena.rules.device))
+    chosen = load_file(desk.artifact(_artifact(task, "candidates")) / CANDIDATES)["chosen"]
+    lists = make_lists(ranker, shop, chosen)
+    save_file({**vars(lists), "catalogue": ranker.catalogue}, desk.folder / LISTS)
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began))
+
+
+def promote(arena: Recommender, task: Task, desk: Desk) -> Crafted:
+    """Craft the promoted pictures of all cold items and store them with 8 bits a channel."""
+    began = time.perf_counter()
+    shop = _shop(arena, task)
+    method = arena.composed("move", task.payload["move"]["spelling"]).method
+    batch = cold_batch(shop)
+    context = _context(arena, task, desk, shop)
+    moved = method(batch, context=context).pictures
+    ball = None if method.norm is None else Ball(norm=method.norm, radius=method.eps)
+    stored = to_uint8(moved if ball is None else quantize_move(moved, batch.pictures, ball))
+    if stored.shape != batch.pictures.shape:
+        raise DataError(f"{task.label} returned pictures of another size: {list(stored.shape)}")
+    save_file({"pictures": stored}, desk.folder / PICTURES)
+    facts = {"budget": measured_budget(stored, batch.pictures, ball), "ids": list(batch.ids)}
+    cost = Cost(seconds=time.perf_counter() - began, samples=context.meter.samples)
+    return Crafted(cost=cost, facts=facts)
+
+
+def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
+    """Receive every cold item's picture, cooperative and promoted, and see whose lists each of them enters."""
+    warm_up(arena.rules.device)
+    shop, plan = _shop(arena, task), arena.plan(task.payload["countermove"]["spelling"])
+    stored = load_file(desk.artifact(_artifact(task, "lists")) / LISTS)
+    ranker = _ranker(arena, _artifact(task, "ranker"), desk).recatalogued(stored.pop("catalogue"))
+    lists = Lists(**stored)
+    honest = shop.pictures[shop.cold]
+    move = task.need("move")
+    promoted = honest if move is None else load_file(desk.artifact(move) / PICTURES)["pictures"]
+    began = time.perf_counter()
+    gate = _Gate(plan, ranker, shop, arena.rules.device)
+    before, after = (_Received.of(p, plan, ranker, gate, arena.rules.device) for p in (honest, promoted))
+    honest_scores, moved_scores = (_standing(r, plan, lists, shop, task.payload["seed"]) for r in (before, after))
+    together = arena.first_stage.together
+    hit_before = lists.hits(honest_scores, COUNTED)
+    gained = hits_together(lists, moved_scores, COUNTED, together) & ~hit_before
+    seconds = time.perf_counter() - began
+    metrics = {
+        **item_metrics(lists, honest_scores, moved_scores, together),
+        "prediction_shift": float((after.scores - before.scores).double().mean()),
+        "availability": availability(lists, honest_scores, moved_scores, together),
+        **clean_metrics(lists),
+        **gate.metrics(before, after),
+    }
+    rates = torch.stack([hit_before.float().mean(0), lists.hits(moved_scores, COUNTED).float().mean(0)], dim=1)
+    ranks = torch.stack([lists.ranks(scores).float().mean(0) for scores in (honest_scores, moved_scores)], dim=1)
+    weights = sum(t.numel() for t in [*ranker.network.state_dict().values(), *ranker.tensors().values()])
+    return Outcome(
+        metrics=metrics,
+        units=Units(ids=cold_batch(shop).ids, outcome=gained.double().mean(0).tolist()),
+        chance=None,
+        cost=Cost(
+            seconds=seconds,
+            parameters_changed=weights,
+            bytes_stored=4 * weights,
+            clean_examples=gate.examples,
+        ),
+        tables={"hit_rates": rates.tolist(), "mean_ranks": ranks.tolist()},
+    )
+
+
+def cold_batch(shop: Shop) -> Batch:
+    """Return the cold items' pictures as float32 with their ids; labels are their categories, 0 where unknown."""
+    labels = shop.category[shop.cold].clamp_min(0)
+    ids = tuple(shop.items[i] for i in shop.cold.tolist())
+    return Batch(pictures=to_float(shop.pictures[shop.cold]), labels=labels, ids=ids, classes=shop.categories)
+
+
+class _Received:
+    """What an owner makes of uploads: scores [U, C] by picture, and who was let in, bool [C]."""
+
+    def __init__(self, scores: Tensor, admitted: Tensor) -> None:
+        self.scores, self.admitted = scores, admitted
+
+    @classmethod
+    def of(cls, uploads: Tensor, plan: Plan, ranker: Ranker, gate: _Gate, device: str) -> _Received:
+        embedded = ranker.embed_uint8(squeeze_uint8(uploads, plan.new), device=device)
+        scores = ranker.visual(embedded)
+        check_scores(scores)
+        return cls(scores, gate.admits(uploads))
+
+
+class _Gate:
+    """The gatekeeper, with its limit set on the catalogue's warm pictures."""
+
+    def __init__(self, plan: Plan, ranker: Ranker, shop: Shop, device: str) -> None:
+        self.gate, self.ranker, self.device = plan.gate, ranker, device
+        self.examples = 0 if plan.gate is None else len(shop.warm)
+        self.limit = 0.0
+        if plan.gate is not None:
+            self.limit = float(self._moved(shop.pictures[shop.warm]).quantile(plan.gate.passed))
+
+    def admits(self, uploads: Tensor) -> Tensor:
+        """Return who is let in, bool [C]."""
+        if self.gate is None:
+            return torch.ones(len(uploads), dtype=torch.bool)
+        return self._moved(uploads) <= self.limit
+
+    def metrics(self, before: _Received, after: _Received) -> dict[str, float]:
+        """Return how many honest and how many promoted pictures were refused, where there is a gate."""
+        if self.gate is None:
+            return {}
+        shares = [1 - float(received.admitted.float().mean()) for received in (before, after)]
+        return {"refused_honest": shares[0], "refused_promoted": shares[1]}
+
+    def _moved(self, pictures: Tensor) -> Tensor:
+        assert self.gate is not None, "asked only where there is a gate"
+        squeezed = squeeze_uint8(pictures, (self.gate.squeeze,))
+        first, second = (self.ranker.embed_uint8(p, device=self.device) for p in (pictures, squeezed))
+        return torch.linalg.vector_norm(first - second, dim=1)
+
+
+def _standing(received: _Received, plan: Plan, lists: Lists, shop: Shop, seed: int) -> Tensor:
+    """Return the scores with which uploads stand in the lists, [U, C]."""
+    scores = _random_slots(lists, shop, seed) if plan.random_slot else received.scores
+    return torch.where(received.admitted, scores, -torch.inf)
+
+
+def _random_slots(lists: Lists, shop: Shop, seed: int) -> Tensor:
+    """Return scores that put every cold item at a random place of every list, the same whatever its picture is."""
+    length = lists.scores.shape[1]
+    places = torch.stack(
+        [
+            torch.randint(length + 1, (len(shop.users),), generator=generator(seed, "slot", shop.items[item]))
+            for item in shop.cold.tolist()
+        ],
+        dim=1,
+    )
+    ahead = lists.scores.gather(1, (places - 1).clamp_min(0))  # an equal score stands behind
+    return torch.where(places == 0, torch.inf, ahead)
+
+
+def _context(arena: Recommender, task: Task, desk: Desk, shop: Shop) -> PromotionContext:
+    """Return what the move says that it knows, and nothing else."""
+    seed, device = task.payload["seed"], arena.rules.device
+    if (need := task.need("ranker")) is not None:
+        ranker = _ranker(arena, need, desk)
+        knows_all = arena.composed("move", task.payload["move"]["spelling"]).method.knows == "ranker"
+        return PromotionContext(
+            shop=shop,
+            seed=seed,
+            device=device,
+            ranker=ranker if knows_all else None,
+            network=ranker.network,
+            embed=ranker.embed,
+        )
+    network, _ = _features(arena, task, desk, shop)
+    if network is None:
+        return PromotionContext(shop=shop, seed=seed, device=device)
+
+    def embed(pictures: Tensor) -> Tensor:
+        return features_of(network, pictures)
+
+    return PromotionContext(shop=shop, seed=seed, device=device, network=network, embed=embed)
+
+
+def _features(arena: Recommender, task: Task, desk: Desk, shop: Shop) -> tuple[nn.Module | None, Tensor | None]:
+    need = task.need("features")
+    if need is None:
+        return None, None
+    network = Extractor(**need.payload["extractor"]).build(shop, seed=task.payload["seed"])
+    load_weights(network, desk.artifact(need) / WEIGHTS)
+    return place(network, arena.rules.device), load_file(desk.artifact(need) / TABLE)["features"]
+
+
+def read_ranker(arena: Recommender, setting: Setting, refits: str, folder: Path) -> Ranker:
+    """Read a fitted ranker back from its artifact.
+
+    Args:
+        arena: whose methods are asked how it was made.
+        setting: data, model and seed say what it was fitted on and with.
+        refits: the countermove that fitted it in the model's place, or none.
+        folder: of the artifact.
+    """
+    method, shop = arena.refitted(setting.model, refits), arena.shop(setting.data)
+    extractor = method.extractor()
+    if extractor is not None:
+        network = extractor.build(shop, seed=setting.seed)
+    else:
+        assert isinstance(method, OwnNetwork), "a ranker sees features or trains a network of its own"
+        network = method.blank(shop, seed=setting.seed)
+    ranker = load_ranker(folder / RANKER, network)
+    place(ranker.network, arena.rules.device)
+    return ranker
+
+
+def _ranker(arena: Recommender, task: Task, desk: Desk) -> Ranker:
+    payload = task.payload
+    setting = Setting(
+        arena.name, payload["data"]["spelling"], "none", "none", payload["model"]["spelling"], payload["seed"]
+    )
+    return read_ranker(arena, setting, payload["refit"]["spelling"], desk.artifact(task))
+
+
+def _factors(task: Task, desk: Desk) -> Factors:
+    stored = load_file(desk.artifact(task) / CANDIDATES)
+    return Factors(stored["users"], stored["items"], stored["bias"])
+
+
+def _artifact(task: Task, kind: str) -> Task:
+    need = task.need(kind)
+    assert need is not None, f"{task.kind} tasks need {kind}"
+    return need
+
+
+def _shop(arena: Recommender, task: Task) -> Shop:
+    torch.set_num_threads(arena.rules.threads)
+    return arena.shop(task.payload["data"]["spelling"])

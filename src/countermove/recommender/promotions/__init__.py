@@ -1,0 +1,1 @@
+"""The promotions of this arena, one file each."""
