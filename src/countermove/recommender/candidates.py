@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, DataError
 from countermove.pixels.randomness import generator
 from countermove.recommender.judges import Judges
 from countermove.recommender.shop import Shop
@@ -68,7 +68,11 @@ class Factors:
 
 
 def fit_bpr(shop: Shop, stage: FirstStage, *, seed: int) -> tuple[Factors, int]:
-    """Learn factors; returns them with the number of triples seen. The same seed gives the same result."""
+    """Learn factors; returns them with the number of triples seen. The same seed gives the same result.
+
+    Raises:
+        DataError: when they grow without bound.
+    """
     source = generator(seed, "bpr")
     users = 0.1 * torch.randn(len(shop.users), stage.factors, generator=source)
     items = 0.1 * torch.randn(len(shop.items), stage.factors, generator=source)
@@ -81,6 +85,8 @@ def fit_bpr(shop: Shop, stage: FirstStage, *, seed: int) -> tuple[Factors, int]:
             seen += len(triples.users)
         if (epoch + 1) % JUDGED_EVERY == 0 or epoch + 1 == stage.epochs:
             now = Factors(users.clone(), items.clone(), bias.clone())
+            if not (users.isfinite().all() and items.isfinite().all()):
+                raise DataError(f"BPR diverged at lr = {stage.lr} with batches of {stage.batch_size}; lower either")
             quality = judges.quality(now.pairs)
             if quality > best:
                 best, kept = quality, now

@@ -98,7 +98,7 @@ class Extractor:
         """Return the network ready for use, with the log of its training where it was trained."""
         network = place(self.build(shop, seed=seed), device)
         if self.pretrained:
-            return network, None
+            return network.eval(), None
         labels = taste(shop, factors, self.groups, seed=seed) if self.labels == "taste" else shop.category
         known = shop.warm[labels[shop.warm] >= 0]
         examples = Examples(pictures=shop.pictures[known], labels=labels[known])
@@ -115,7 +115,7 @@ class Extractor:
             device=device,
             checkpoint=checkpoint,
         )
-        return network, log
+        return network.eval(), log
 
 
 class _Resized(nn.Module):

@@ -22,11 +22,11 @@ def item_metrics(lists: Lists, before: Tensor, after: Tensor, together: int) -> 
     metrics: dict[str, float] = {}
     for length in LENGTHS:
         suffix = "" if length == COUNTED else f"_{length}"
-        metrics[f"hr_before{suffix}"] = float(lists.hits(before, length).float().mean())
-        metrics[f"hr_after{suffix}"] = float(hits_together(lists, after, length, together).float().mean())
-    rates = [hits.float().mean(0) for hits in (lists.hits(before, COUNTED), lists.hits(after, COUNTED))]
+        metrics[f"hr_before{suffix}"] = float(lists.hits(before, length).double().mean())
+        metrics[f"hr_after{suffix}"] = float(hits_together(lists, after, length, together).double().mean())
+    rates = [hits.double().mean(0) for hits in (lists.hits(before, COUNTED), lists.hits(after, COUNTED))]
     metrics |= paired_test((rates[1] - rates[0]).tolist())
-    metrics["users_reached"] = float(hits_together(lists, after, COUNTED, together).any(dim=1).float().mean())
+    metrics["users_reached"] = float(hits_together(lists, after, COUNTED, together).any(dim=1).double().mean())
     metrics["rank_before"], metrics["rank_after"] = (float(lists.ranks(s).float().median()) for s in (before, after))
     return metrics
 
@@ -63,7 +63,7 @@ def clean_metrics(lists: Lists) -> dict[str, float]:
     rivals = lists.scores.isfinite().sum(1) - 1
     won = 1 - lists.before[known] / rivals[known].clamp_min(1)
     return {
-        "clean_hr": float(lists.test_hits(CLEAN_LENGTH)[known].float().mean()),
+        "clean_hr": float(lists.test_hits(CLEAN_LENGTH)[known].double().mean()),
         "clean_auc": float(won.mean()),
     }
 
@@ -83,7 +83,7 @@ def availability(lists: Lists, before: Tensor, after: Tensor, together: int) -> 
 def pushed_hits(lists: Lists, outside: Tensor, together: int) -> Tensor:
     """Return how often each user's tested item stays among the first beside items from outside: float [U]."""
     if together == 1:
-        return lists.test_hits(COUNTED, outside).float().mean(1)
+        return lists.test_hits(COUNTED, outside).double().mean(1)
     groups = outside.split(together, dim=1)
     stays = [(lists.before + (group > lists.tested[:, None]).sum(1) < COUNTED) & lists.has_test for group in groups]
-    return torch.stack(stays).float().mean(0)
+    return torch.stack(stays).double().mean(0)

@@ -7,12 +7,14 @@ an item that nobody touched a score from its picture alone::
     visual(embedded [N, K])      -> [U, N]       scores of items known by their picture only; differentiable
     appeal(embedded, aggregate)  -> [N]          what an insider maximises, over all users at once; differentiable
     score(users [u], items [n])  -> [u, n]       scores of items in the catalogue
+    pairs(users [u], items [u, n]) -> [u, n]     the same, other items for every user: what lists are made of
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +57,10 @@ class Ranker(ABC):
     @abstractmethod
     def score(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         """Return scores [u, n] of items in the catalogue (all of them: None)."""
+
+    @abstractmethod
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return scores [u, n] of users [u] and, for each, its own items of the catalogue [u, n]."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -156,6 +162,12 @@ class DotRanker(Ranker):
         factors = self.user_factors[users] @ self.item_factors[rows].t()
         return self.seekers[users] @ self.catalogue[rows].t() + factors + self.item_bias[rows]
 
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return scores [u, n] of users [u] and, for each, its own items of the catalogue [u, n]."""
+        looks = torch.einsum("uk,unk->un", self.seekers[users], self.catalogue[items])
+        factors = torch.einsum("uf,unf->un", self.user_factors[users], self.item_factors[items])
+        return looks + factors + self.item_bias[items]
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what was learned."""
         names = ("seekers", "catalogue", "user_factors", "item_factors", "item_bias", "projection", "scale")
@@ -192,7 +204,7 @@ class NearestRanker(Ranker):
     def visual(self, embedded: Tensor, users: Tensor | None = None) -> Tensor:
         """Return scores [U, N]; differentiable."""
         profiles = self.profiles if users is None else self.profiles.index_select(0, users)
-        return -torch.sparse.mm(profiles.to(embedded.device), distances(self.catalogue.to(embedded), embedded))
+        return -torch.sparse.mm(profiles.to(embedded), distances(self.catalogue.to(embedded), embedded))
 
     def appeal(self, embedded: Tensor, aggregate: Aggregate) -> Tensor:
         """Return [N]. The sum over users and their items collapses to one weight an item of the catalogue."""
@@ -200,7 +212,7 @@ class NearestRanker(Ranker):
             return -(self.weights.to(embedded) @ distances(self.catalogue.to(embedded), embedded))
         return torch.logsumexp(self.visual(embedded), dim=0)
 
-    @property
+    @cached_property
     def weights(self) -> Tensor:
         """Return how much of all users' profiles each item is: float [I]."""
         return torch.sparse.sum(self.profiles, dim=0).to_dense()
@@ -209,6 +221,20 @@ class NearestRanker(Ranker):
         """Return scores [u, n] of items in the catalogue."""
         wanted = self.catalogue if items is None else self.catalogue[items]
         return self.visual(wanted, users)
+
+    def pairs(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return scores [u, n] of users [u] and, for each, its own items of the catalogue [u, n].
+
+        User by user, for each touched few items: a matrix of all distances would not fit a large shop.
+        """
+        index, values = self.profiles.indices(), self.profiles.values()
+        first = torch.searchsorted(index[0].contiguous(), users)
+        last = torch.searchsorted(index[0].contiguous(), users, right=True)
+        rows = []
+        for wanted, start, end in zip(items, first.tolist(), last.tolist(), strict=True):
+            touched = self.catalogue[index[1, start:end]]
+            rows.append(-(values[start:end] @ torch.cdist(touched, self.catalogue[wanted])))
+        return torch.stack(rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what was learned."""

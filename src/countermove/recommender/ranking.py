@@ -79,11 +79,10 @@ def make_lists(ranker: Ranker, shop: Shop, candidates: Tensor) -> Lists:
     tested = torch.full((len(shop.users),), torch.nan)
     for start in range(0, len(shop.users), USERS_AT_ONCE):
         users = torch.arange(start, min(start + USERS_AT_ONCE, len(shop.users)))
-        everything = ranker.score(users)
-        check_scores(everything)
-        for column, wanted in ((slice(1, None), candidates[users].long()), (slice(0, 1), shop.test[users][:, None])):
-            found = everything.gather(1, wanted.clamp_min(0))
-            scores[users, column] = torch.where(wanted < 0, -torch.inf, found)
+        wanted = torch.cat([shop.test[users][:, None], candidates[users].long()], dim=1)
+        found = ranker.pairs(users, wanted.clamp_min(0))
+        check_scores(found)
+        scores[users] = torch.where(wanted < 0, -torch.inf, found)
         tested[users] = torch.where(shop.test[users] < 0, torch.nan, scores[users, 0])
     before = (scores[:, 1:] > tested[:, None]).sum(1)
     return Lists(scores.sort(dim=1, descending=True).values, tested, before)

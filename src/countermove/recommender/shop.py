@@ -52,6 +52,8 @@ class Shop:
         if self.pictures.dtype != torch.uint8 or self.pictures.ndim != 4 or self.pictures.shape[1] != 3:
             found = f"{self.pictures.dtype} {list(self.pictures.shape)}"
             raise DataError(f"{self.name}: pictures must be uint8 [I, 3, H, W]; got {found}")
+        if not len(self.category):
+            object.__setattr__(self, "category", torch.full((len(self.items),), -1))
         if len(self.pictures) != len(self.items):
             raise DataError(f"{self.name}: {len(self.items)} items come with {len(self.pictures)} pictures")
 
@@ -149,6 +151,8 @@ def open_shop(
         raise DataError(f"{name}: {len(absent)} items were touched but have no picture, such as {absent[0]!r}")
     if split == "last" and log.times is None:
         raise DataError(f"{name}: the interactions have no times, so none is the last; give split=random")
+    if log.times is not None and not np.isfinite(np.asarray(log.times, dtype=np.float64)).all():
+        raise DataError(f"{name}: a time is not a finite number; leave the times out or repair them")
     names, of_user = np.unique(np.asarray(log.users, dtype=str), return_inverse=True)
     of_item = np.array([number[item] for item in log.items], dtype=np.int64)
     when = np.zeros(len(of_item)) if log.times is None else np.asarray(log.times, dtype=np.float64)
@@ -156,7 +160,9 @@ def open_shop(
     of_user, of_item, when = of_user[last_first], of_item[last_first], when[last_first]
     again = np.zeros(len(of_user), dtype=bool)
     again[1:] = (of_user[1:] == of_user[:-1]) & (of_item[1:] == of_item[:-1])
-    set_apart = _cold(name, np.bincount(of_item[~again], minlength=len(items)), cold, cold_from, split_seed)
+    hint = "; cold_from=any takes touched items, too" if cold_from == "untouched" else ""
+    touched = np.bincount(of_item[~again], minlength=len(items))
+    set_apart = choose_cold(name, touched, cold, cold_from, split_seed, hint=hint)
     kept = ~again & ~np.isin(of_item, set_apart)
     if not kept.any():
         raise DataError(f"{name}: no interaction is left once {cold} cold items are set apart")
@@ -189,14 +195,20 @@ def open_shop(
     )
 
 
-def _cold(name: str, touched: np.ndarray, cold: int, cold_from: ColdFrom, seed: int) -> np.ndarray:
-    """Choose cold items, sorted."""
+def choose_cold(
+    name: str, touched: np.ndarray, cold: int, cold_from: ColdFrom, seed: int, *, hint: str = ""
+) -> np.ndarray:
+    """Choose items to set apart from how often each was touched, int [I]; returns their sorted numbers, int64 [C].
+
+    Raises:
+        DataError: when there are fewer than were asked for.
+    """
     free = np.flatnonzero(touched == 0) if cold_from == "untouched" else np.arange(len(touched))
     if cold < 1:
         raise DataError(f"{name}: cold = {cold} is refused; at least one cold item is needed to promote")
     if len(free) < cold:
-        more = " (cold_from=any takes touched items, too)" if cold_from == "untouched" else ""
-        raise DataError(f"{name}: {cold} cold items were asked for, and there are {len(free)}{more}")
+        there = f"{len(free)} were touched by nobody" if cold_from == "untouched" else f"there are {len(free)}"
+        raise DataError(f"{name}: {cold} cold items were asked for; {there}{hint}")
     order = torch.randperm(len(free), generator=generator(seed, "cold")).numpy()
     return np.sort(free[order[:cold]]).astype(np.int64)
 

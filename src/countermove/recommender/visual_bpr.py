@@ -5,6 +5,7 @@ Legend: U users, I items, D features, K visual factors, F item factors, n triple
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -91,7 +92,7 @@ def fit_visual_bpr(material: Material, settings: Settings) -> Fitted:
             seen += len(t.users) * (2 if settings.weight else 1)
         if (epoch + 1) % JUDGED_EVERY == 0 or epoch + 1 == settings.epochs:
             ranker = _ranker(learned, network, features, scale, shop.cold)
-            quality = judges.quality(lambda users, items, r=ranker: _pairs(r, users, items))
+            quality = judges.quality(ranker.pairs)
             if quality > best:
                 best, kept = quality, ranker
     assert kept is not None, "at least one epoch was judged"
@@ -166,20 +167,15 @@ def _ranker(learned: Parameters, network: torch.nn.Module, features: Tensor, sca
     )
 
 
-def _pairs(ranker: DotRanker, users: Tensor, items: Tensor) -> Tensor:
-    looks = torch.einsum("uk,unk->un", ranker.seekers[users], ranker.catalogue[items])
-    factors = torch.einsum("uf,unf->un", ranker.user_factors[users], ranker.item_factors[items])
-    return looks + factors + ranker.item_bias[items]
-
-
-def check_settings(name: str, *, eps: float = 0.0, **positive: float) -> None:
+def check_settings(name: str, positive: Mapping[str, float], not_negative: Mapping[str, float]) -> None:
     """Refuse what cannot be learned with.
 
     Raises:
-        ConfigError: a setting that must be above zero and is not, or a negative radius.
+        ConfigError: a setting that must be above zero and is not, or a negative one.
     """
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"model {name!r}: {key} = {value} is refused: it must be above 0")
-    if eps < 0:
-        raise ConfigError(f"model {name!r}: eps = {eps} is refused: a radius is not negative")
+    for key, value in not_negative.items():
+        if value < 0:
+            raise ConfigError(f"model {name!r}: {key} = {value} is refused: it must not be negative")

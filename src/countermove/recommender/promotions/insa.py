@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError
+from countermove.learning.scoring import place
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.jpeg import jpeg_differentiable
@@ -69,7 +70,7 @@ class Insa:
         ranker = context.known_ranker()
         if self.knowledge == "lists":
             ranker = ranker_from_lists(ranker, context, length=self.stolen)
-        network, _ = replace(context, network=ranker.network).known_embedding()
+        network = place(ranker.network, context.device)
         aggregate = ranker.aggregate if self.aggregate == "paper" else self.aggregate
         appeal, steps, lr = self._appeal(ranker, aggregate, context)
 

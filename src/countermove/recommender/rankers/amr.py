@@ -48,8 +48,8 @@ class Amr:
         known = ("features", "parameters")
         if self.adversary not in known:
             raise ConfigError(f"unknown adversary {self.adversary!r}; {did_you_mean(self.adversary, known)}")
-        check_settings("amr", factors=self.factors, visual=self.visual, epochs=self.epochs, lr=self.lr)
-        check_settings("amr", batch_size=self.batch_size, weight=self.weight, eps=min(self.eps, self.reg))
+        positive = ("factors", "visual", "epochs", "lr", "batch_size", "weight")
+        check_settings("amr", {name: getattr(self, name) for name in positive}, {"reg": self.reg, "eps": self.eps})
         self.extractor()
 
     def extractor(self) -> Extractor:

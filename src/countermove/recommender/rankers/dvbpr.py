@@ -54,8 +54,8 @@ class Dvbpr:
 
     def __post_init__(self) -> None:
         check_network(self.network)
-        check_settings("dvbpr", visual=self.visual, epochs=self.epochs, lr=self.lr, batch_size=self.batch_size)
-        check_settings("dvbpr", eps=self.reg)
+        positive = {name: getattr(self, name) for name in ("visual", "epochs", "lr", "batch_size")}
+        check_settings("dvbpr", positive, {"reg": self.reg})
 
     def extractor(self) -> None:
         """Return None: it learns from the pictures themselves."""
@@ -89,12 +89,13 @@ class Dvbpr:
                     seen += len(batch)
             if (epoch + 1) % JUDGED_EVERY == 0 or epoch + 1 == self.epochs:
                 ranker = _ranker(network, seekers, shop, device)
-                quality = judges.quality(lambda users, items, r=ranker: _pairs(r, users, items))
+                quality = judges.quality(ranker.pairs)
                 if quality > best:
                     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
                     best, kept = quality, (ranker, state)
         assert kept is not None, "at least one epoch was judged"
         network.load_state_dict(kept[1])
+        network.eval()
         return Fitted(kept[0], seen)
 
 
@@ -130,7 +131,3 @@ def _ranker(network: nn.Module, seekers: Tensor, shop: Shop, device: str) -> Dot
         item_bias=nothing[:, 0].clone(),
         aggregate="sum-exp",
     )
-
-
-def _pairs(ranker: DotRanker, users: Tensor, items: Tensor) -> Tensor:
-    return torch.einsum("uk,unk->un", ranker.seekers[users], ranker.catalogue[items])

@@ -42,8 +42,8 @@ class Vbpr:
     batch_size: int = 1024
 
     def __post_init__(self) -> None:
-        check_settings("vbpr", factors=self.factors, visual=self.visual, epochs=self.epochs, lr=self.lr)
-        check_settings("vbpr", batch_size=self.batch_size, eps=self.reg)
+        positive = {name: getattr(self, name) for name in ("factors", "visual", "epochs", "lr", "batch_size")}
+        check_settings("vbpr", positive, {"reg": self.reg})
         self.extractor()
 
     def extractor(self) -> Extractor:

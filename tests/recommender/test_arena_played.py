@@ -1,0 +1,173 @@
+"""A whole audit on a made-up shop: what is shared, what is kept, what is concluded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countermove.errors import ConfigError
+from countermove.game.config import make_config
+from countermove.game.results import Results, Row, load_results
+from countermove.game.run import Summary, play, resolve
+from countermove.game.store import RunFolder
+from countermove.game.verdict import judge
+from countermove.recommender.arena import Recommender
+from countermove.report.inert import why_not_inert
+
+FEATURES = "feature_epochs=2, features='small-pooled(width=0.25)', groups=4"
+VBPR = f"vbpr(epochs=6, factors=4, {FEATURES}, visual=8)"
+ALEX = f"alexrank({FEATURES})"
+TABLE: dict[str, Any] = {
+    "arena": "recommender",
+    "data": "planted(cold=6, items=80, side=16, users=60)",
+    "moves": ["insa(eps=32/255, steps=10)", "expa(steps=5)", "c-sema"],
+    "countermoves": ["jpeg", "jpeg(on=all)", "gatekeeper", "random-slot"],
+    "models": [ALEX, VBPR],
+    "seeds": 1,
+    "training": {"candidates": 40, "epochs": 10, "factors": 8},
+    "engine": {"threads": 1},
+}
+INSA = "insa(steps=10)"
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, Results]:
+    summary = play(resolve(make_config(TABLE)), tmp_path_factory.mktemp("run") / "audit")
+    return summary, load_results(summary.run)
+
+
+def row(results: Results, move: str, countermove: str, model: str) -> Row:
+    (found,) = [
+        r
+        for r in results.rows
+        if (r.setting.move, r.setting.countermove) == (move, countermove) and r.setting.model.startswith(model)
+    ]
+    return found
+
+
+def test_every_cell_is_played(played: tuple[Summary, Results]) -> None:
+    assert [r.record.get("error") for r in played[1].rows if not r.ok] == []
+
+
+def test_the_same_command_again_does_nothing(played: tuple[Summary, Results]) -> None:
+    before = sorted(path.name for path in (played[0].run.path / "artifacts").iterdir())
+    again = play(resolve(make_config(TABLE)), played[0].run.path)
+    assert sorted(path.name for path in (again.run.path / "artifacts").iterdir()) == before
+
+
+def test_rankers_that_share_an_extractor_share_its_features_and_expa(played: tuple[Summary, Results]) -> None:
+    results = played[1]
+    arena = results.arena
+    assert isinstance(arena, Recommender)
+    cells = {r.setting: arena.cell(r.setting) for r in results.rows}
+    crafted = {
+        move: {task.key for setting, cell in cells.items() if setting.move == move and (task := cell.need("move"))}
+        for move in (INSA, "expa(steps=5)", "c-sema")
+    }
+    assert {move: len(keys) for move, keys in crafted.items()} == {INSA: 2, "expa(steps=5)": 1, "c-sema": 1}
+    rankers = {task.key: task for cell in cells.values() if (task := cell.need("ranker"))}
+    assert len({task.need("features") for task in rankers.values()}) == 1
+
+
+def test_a_reference_has_the_same_countermove(played: tuple[Summary, Results]) -> None:
+    results = played[1]
+    setting = row(results, INSA, "jpeg", "vbpr").setting
+    reference = results.arena.reference(setting)
+    assert (reference.move, reference.countermove, reference.model) == ("none", "jpeg", setting.model)
+    assert row(results, "none", "jpeg", "vbpr").payoff == 0
+
+
+def test_the_payoff_is_the_share_of_users_who_have_it_after_and_not_before(played: tuple[Summary, Results]) -> None:
+    found = row(played[1], INSA, "none", "alexrank")
+    assert found.payoff is not None
+    assert found.metrics["hr_after"] - found.metrics["hr_before"] <= found.payoff + 1e-9
+    assert found.payoff <= found.metrics["hr_after"] + 1e-9
+    assert found.metrics["hr_after"] > found.metrics["hr_before"], "the insider gains on the planted shop"
+
+
+def test_a_random_slot_leaves_nothing_to_any_promotion(played: tuple[Summary, Results]) -> None:
+    for r in played[1].rows:
+        if r.setting.countermove == "random-slot":
+            assert r.payoff == 0
+            assert r.metrics["hr_before"] == r.metrics["hr_after"]
+
+
+def test_a_gatekeeper_reports_whom_it_refused(played: tuple[Summary, Results]) -> None:
+    found = row(played[1], INSA, "gatekeeper", "vbpr").metrics
+    assert 0 <= found["refused_honest"] <= 1
+    assert found["refused_promoted"] >= found["refused_honest"]
+
+
+def test_squeezing_the_catalogue_costs_nothing_when_only_uploads_are_squeezed(played: tuple[Summary, Results]) -> None:
+    assert row(played[1], "none", "jpeg", "vbpr").price["clean_cost"] == 0
+
+
+def test_the_verdict_is_drawn_and_the_panels_are_inert(played: tuple[Summary, Results]) -> None:
+    summary, results = played
+    verdict = judge(results)
+    assert {move.move for move in verdict.moves} == {INSA, "expa(steps=5)", "c-sema"}
+    panels = results.arena.panels(RunFolder(summary.run.path), results)
+    titles = [panel.title for panel in panels]
+    assert "Journeys through the lists" in titles
+    assert "Squeezes by level" in titles
+    assert sum(title.startswith("Where an item goes") for title in titles) == 2
+    assert sum(title.startswith("Pictures: ") for title in titles) >= 4
+    assert [why_not_inert(panel.html) for panel in panels if why_not_inert(panel.html)] == []
+
+
+def test_access_says_what_a_mover_knew(played: tuple[Summary, Results]) -> None:
+    arena = played[1].arena
+    setting = row(played[1], INSA, "none", "vbpr").setting
+    wanted = {
+        "insa": "white",
+        "insa(knowledge=lists)": "gray",
+        "expa": "gray",
+        "taamr": "gray",
+        "c-sema": "near-black",
+        "none": "",
+    }
+    for move, access in wanted.items():
+        assert arena.access(type(setting)(**{**vars(setting), "move": move})) == access
+
+
+def test_the_undefended_ranker_is_not_charged_to_a_defence_that_fits_another() -> None:
+    table = {**TABLE, "countermoves": ["amr"], "models": [VBPR]}
+    grid = resolve(make_config(table))
+    cell = next(c for c in grid.cells if c.setting and (c.setting.move, c.setting.countermove) == (INSA, "amr"))
+    charged = [task for task in cell.charged_to("trainer").values() if task.kind == "ranker"]
+    assert charged == [cell.need("ranker")]
+    assert cell.need("move") is not None
+    assert cell.need("move").need("ranker") != cell.need("ranker")  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"countermoves": ["amr"]}, "vbpr"),
+        ({"training": {"candidates": 0}}, "candidates = 0"),
+        ({"training": {"candidate": 10}}, "candidates"),
+        ({"models": ["vbpr+alexrank"]}, "joins several"),
+        ({"moves": ["inas"]}, "insa"),
+        ({"models": ["vbpr(features=small-cmn)"]}, "small-cnn"),
+    ],
+)
+def test_a_wrong_audit_is_refused_before_anything_is_computed(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        resolve(make_config({**TABLE, **changes}))
+
+
+def test_more_candidates_than_items_fail_with_a_reason(tmp_path: Path) -> None:
+    table = {**TABLE, "models": [ALEX], "moves": ["none"], "training": {"candidates": 500, "epochs": 1}}
+    summary = play(resolve(make_config(table)), tmp_path / "run")
+    errors = {r.record.get("error", "") for r in load_results(summary.run).rows}
+    assert any("candidates = 500" in error for error in errors)
+
+
+def test_several_merchants_at_once_share_the_places(tmp_path: Path) -> None:
+    table = {**TABLE, "models": [ALEX], "moves": [INSA], "countermoves": ["none"]}
+    table["training"] = {**TABLE["training"], "together": 6}
+    summary = play(resolve(make_config(table)), tmp_path / "run")
+    found = row(load_results(summary.run), INSA, "none", "alexrank")
+    assert found.metrics["hr_after"] <= 5 / 6 + 1e-9, "six items cannot all be among five"
