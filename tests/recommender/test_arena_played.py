@@ -171,3 +171,13 @@ def test_several_merchants_at_once_share_the_places(tmp_path: Path) -> None:
     summary = play(resolve(make_config(table)), tmp_path / "run")
     found = row(load_results(summary.run), INSA, "none", "alexrank")
     assert found.metrics["hr_after"] <= 5 / 6 + 1e-9, "six items cannot all be among five"
+
+
+def test_honest_pictures_beside_the_promoted_one_hold_it_back(tmp_path: Path) -> None:
+    table = {**TABLE, "models": [ALEX], "moves": [INSA], "countermoves": ["none"]}
+    reached = []
+    for pictures in (1, 4):
+        table["training"] = {**TABLE["training"], "pictures": pictures}
+        summary = play(resolve(make_config(table)), tmp_path / str(pictures))
+        reached.append(row(load_results(summary.run), INSA, "none", "alexrank").metrics["prediction_shift"])
+    assert 0 < reached[1] < reached[0]

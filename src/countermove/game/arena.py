@@ -61,10 +61,12 @@ class Yardstick:
     worked:   a payoff against countermove none that is lower: the move did not work.
     relative: whether what is left of a move is compared with its payoff against none, where the aim is never reached
               in full (no item climbs every user's list), or with 1.
+    digits:   behind the point, when a payoff is written for people.
     """
 
     worked: float = 0.1
     relative: bool = False
+    digits: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)

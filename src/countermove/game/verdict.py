@@ -48,12 +48,19 @@ class Estimate:
     """A number with its 95 % interval.
 
     seeds_counted: whether the interval holds the variance between seeds (three or more) or the sampling of units only.
+    digits:        behind the point, when it is written for people.
     """
 
     point: float
     low: float
     high: float
     seeds_counted: bool
+    digits: int = 2
+
+    @property
+    def words(self) -> str:
+        """Write it with its interval."""
+        return f"{self.point:.{self.digits}f} [{self.low:.{self.digits}f}, {self.high:.{self.digits}f}]"
 
 
 @dataclass(frozen=True)
@@ -97,11 +104,10 @@ class MoveVerdict:
         if self.value is None or self.reply is None or self.state == "inconclusive":
             return f"{self.move}: inconclusive, see the flags."
         if self.state == "did not work":
-            naive = "unknown" if self.naive is None else f"{self.naive.point:.2f}"
+            naive = "unknown" if self.naive is None else f"{self.naive.point:.{self.naive.digits}f}"
             return f"{self.move}: the move did not work (payoff {naive} against no countermove at all)."
-        value = f"{self.value.point:.2f} [{self.value.low:.2f}, {self.value.high:.2f}]"
         reply = "no reply at all" if self.reply.countermove == "none" else self.reply.countermove
-        return f"{self.move}: {self.state}; {value} of its aim is left against {reply}."
+        return f"{self.move}: {self.state}; {self.value.words} of its aim is left against {reply}."
 
 
 @dataclass(frozen=True)
@@ -284,7 +290,7 @@ class _Table:
         tail = (1 - CONFIDENCE) / 2
         low = point - NormalDist().inv_cdf(1 - tail) * error
         high = point + NormalDist().inv_cdf(1 - tail / replies) * error
-        return Estimate(point, low, high, counted)
+        return Estimate(point, low, high, counted, self.results.arena.yardstick.digits)
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,10 @@ LEAST_AUC = 0.52
 """A ranker that wins fewer of the comparisons between what users touched next and other candidates learned nothing."""
 
 
+COUNTING = ("together", "pictures")
+"""Settings of the first stage's table that say how lists are counted, not how candidates are found."""
+
+
 class Recommender:
     """Item pictures that shall climb the lists."""
 
@@ -32,7 +36,7 @@ class Recommender:
     metric = "clean_hr"
     metrics: tuple[str, ...] = ("hr_before", "hr_after", "prediction_shift", "p_value", "availability")
     reply_floor: float | None = 0.9
-    yardstick = Yardstick(worked=0.005, relative=True)
+    yardstick = Yardstick(worked=0.005, relative=True, digits=4)
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -128,7 +132,7 @@ class Recommender:
             "move": setting.move,
             "countermove": self._identity("countermove", setting.countermove),
             "model": self._identity("model", setting.model),
-            "together": self.first_stage.together,
+            "counting": {"together": self.first_stage.together, "pictures": self.first_stage.pictures},
         }
         move = self._move_task(setting)
         needs = (self._ranker_task(setting, setting.countermove), self._lists_task(setting))
@@ -212,7 +216,7 @@ class Recommender:
     def _candidates_task(self, setting: Setting) -> Task:
         from dataclasses import asdict
 
-        stage = {key: value for key, value in asdict(self.first_stage).items() if key != "together"}
+        stage = {key: value for key, value in asdict(self.first_stage).items() if key not in COUNTING}
         payload = {**self._common(setting), "first_stage": stage}
         return Task("candidates", f"candidates | {setting.data} | seed {setting.seed}", payload)
 

@@ -32,6 +32,8 @@ class FirstStage:
     lr, reg:    learning rate and weight decay of the drawn rows (paper: 0.01 or 0.5, and 0.001).
     batch_size: triples a step.
     together:   promoted items that stand in one list at once; more than one: merchants who do it together.
+    pictures:   an item has so many, and the mean of their embeddings stands for it; one of them is promoted, the
+                others stay as they are.
     """
 
     candidates: int = 1000
@@ -41,9 +43,10 @@ class FirstStage:
     reg: float = 0.01
     batch_size: int = 1024
     together: int = 1
+    pictures: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "factors", "epochs", "batch_size", "together"):
+        for name in ("candidates", "factors", "epochs", "batch_size", "together", "pictures"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training: {name} = {getattr(self, name)} is refused: it must be at least 1")
         if self.lr <= 0 or self.reg < 0:

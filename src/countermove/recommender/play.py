@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
-from countermove.recommender.candidates import Factors, choose_candidates, fit_bpr
+from countermove.recommender.candidates import Factors, FirstStage, choose_candidates, fit_bpr
 from countermove.recommender.defence import Plan, squeeze_uint8
 from countermove.recommender.extractor import Extractor, feature_table, features_of
 from countermove.recommender.fitting import Material, OwnNetwork
@@ -121,7 +121,9 @@ def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
     promoted = honest if move is None else load_file(desk.artifact(move) / PICTURES)["pictures"]
     began = time.perf_counter()
     gate = _Gate(plan, ranker, shop, arena.rules.device)
-    before, after = (_Received.of(p, plan, ranker, gate, arena.rules.device) for p in (honest, promoted))
+    before = _Received.of(honest, plan, ranker, gate)
+    after = before if move is None else _Received.of(promoted, plan, ranker, gate).among(before, arena.first_stage)
+    before, after = (received.scored(ranker) for received in (before, after))
     honest_scores, moved_scores = (_standing(r, plan, lists, shop, task.payload["seed"]) for r in (before, after))
     together = arena.first_stage.together
     hit_before = lists.hits(honest_scores, COUNTED)
@@ -158,18 +160,29 @@ def cold_batch(shop: Shop) -> Batch:
     return Batch(pictures=to_float(shop.pictures[shop.cold]), labels=labels, ids=ids, classes=shop.categories)
 
 
+@dataclass(frozen=True)
 class _Received:
-    """What an owner makes of uploads: scores [U, C] by picture, and who was let in, bool [C]."""
+    """What an owner makes of uploads: embeddings [C, K], who was let in, bool [C], scores [U, C] once they are made."""
 
-    def __init__(self, scores: Tensor, admitted: Tensor) -> None:
-        self.scores, self.admitted = scores, admitted
+    embedded: Tensor
+    admitted: Tensor
+    scores: Tensor
 
     @classmethod
-    def of(cls, uploads: Tensor, plan: Plan, ranker: Ranker, gate: _Gate, device: str) -> _Received:
-        embedded = ranker.embed_uint8(squeeze_uint8(uploads, plan.new), device=device)
-        scores = ranker.visual(embedded)
+    def of(cls, uploads: Tensor, plan: Plan, ranker: Ranker, gate: _Gate) -> _Received:
+        embedded = ranker.embed_uint8(squeeze_uint8(uploads, plan.new), device=gate.device)
+        return cls(embedded, gate.admits(uploads), torch.zeros(0))
+
+    def among(self, others: _Received, stage: FirstStage) -> _Received:
+        """Return items with one of these pictures each; their others are honest ones."""
+        mean = (self.embedded + (stage.pictures - 1) * others.embedded) / stage.pictures
+        return replace(self, embedded=mean)
+
+    def scored(self, ranker: Ranker) -> _Received:
+        """Return them with their scores."""
+        scores = ranker.visual(self.embedded)
         check_scores(scores)
-        return cls(scores, gate.admits(uploads))
+        return replace(self, scores=scores)
 
 
 class _Gate:

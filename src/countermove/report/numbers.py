@@ -17,14 +17,14 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def interval(estimate: Estimate | None, digits: int = 2) -> str:
+def interval(estimate: Estimate | None) -> str:
     """Write the 95 % interval, nothing where there is none."""
-    return f"[{number(estimate.low, digits)}, {number(estimate.high, digits)}]" if estimate else ""
+    return f"[{number(estimate.low, estimate.digits)}, {number(estimate.high, estimate.digits)}]" if estimate else ""
 
 
-def point(estimate: Estimate | None, digits: int = 2) -> str:
+def point(estimate: Estimate | None) -> str:
     """Write an estimate's point."""
-    return number(estimate.point if estimate else None, digits)
+    return number(estimate.point, estimate.digits) if estimate else ABSENT
 
 
 def reply_words(reply: Reply | None, models: int) -> str:
