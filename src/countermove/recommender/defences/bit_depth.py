@@ -13,7 +13,7 @@ from countermove.recommender.defence import On, Plan, check_on
 
 @dataclass(frozen=True, kw_only=True)
 class BitDepth:
-    """Bit depth reduction before a picture is embedded, thesis chapter 2 (section 2.7.2), arXiv:2006.01888.
+    """Bit depth reduction before a picture is embedded, Liu and Larson 2021, arXiv:2006.01888.
 
     bits: kept of each value, 1 to 7 (paper: 7 to 2).
     on:   "new" pictures only, or "all", see `jpeg`.

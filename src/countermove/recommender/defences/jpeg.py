@@ -13,7 +13,7 @@ from countermove.recommender.defence import On, Plan, check_on
 
 @dataclass(frozen=True, kw_only=True)
 class Jpeg:
-    """JPEG compression before a picture is embedded, thesis chapter 2 (section 2.7.2), arXiv:2006.01888.
+    """JPEG compression before a picture is embedded, Liu and Larson 2021, arXiv:2006.01888.
 
     quality: 10 to 95 (paper: 90, 70, 50, 30, 10).
     on:      "new" pictures only, which no owner can tell from attacked ones (the paper squeezes these), or "all":

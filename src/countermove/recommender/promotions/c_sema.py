@@ -20,9 +20,10 @@ CAPTION_SCALE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class CompositingSemantic:
-    """Compositing semantic attack (c-SEMA), thesis chapter 2 (section 2.4.3), arXiv:2006.01888.
+    """Compositing semantic attack (c-SEMA), Liu and Larson 2021, arXiv:2006.01888.
 
-    Shows the item together with a hook item that sells well. No pixel is perturbed: the picture is a new composition.
+    Thesis section 2.4.3. Shows the item together with a hook item that sells well. No pixel is perturbed: the picture
+    is a new composition.
 
     layout:  "inset": the item as an inset in the hook's picture (as the attack is introduced); "right": the hook,
              resized, pasted on the right side of the item's picture (as the implementation is described).

@@ -15,10 +15,10 @@ from countermove.recommender.promotion import PromotionContext, ascend, check_st
 
 @dataclass(frozen=True, kw_only=True)
 class Expa:
-    """Expert attack (EXPA), thesis chapter 2 (Eq. 2.7), arXiv:2006.01888.
+    """Expert attack (EXPA), Liu and Larson 2021, arXiv:2006.01888.
 
-    Brings an item's features close to those of a hook item that sells well, knowing what extracts them. Rankers that
-    share an extractor share one crafting.
+    Thesis chapter 2, Eq. 2.7. Brings an item's features close to those of a hook item that sells well, knowing what
+    extracts them. Rankers that share an extractor share one crafting.
 
     eps:   L-infinity radius (paper: 32/255; also 4, 8, 16).
     hook:  "popular", the item with most interactions, or an item's id.

@@ -26,9 +26,10 @@ GATE_QUALITY = 75
 
 @dataclass(frozen=True, kw_only=True)
 class Insa:
-    """Insider attack (INSA), thesis chapter 2 (Eq. 2.6), arXiv:2006.01888.
+    """Insider attack (INSA), Liu and Larson 2021, arXiv:2006.01888.
 
-    Raises the preference of all users for an item at once, knowing the ranker and what its users look for.
+    Thesis chapter 2, Eq. 2.6. Raises the preference of all users for an item at once, knowing the ranker and what its
+    users look for.
 
     eps:        L-infinity radius (paper: 32/255; also 4, 8, 16).
     aggregate:  over users: the "sum" of scores, or "sum-exp" (which the thesis writes for DVBPR and its code uses for

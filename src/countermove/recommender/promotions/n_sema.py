@@ -17,9 +17,10 @@ from countermove.recommender.promotion import PromotionContext
 
 @dataclass(frozen=True, kw_only=True)
 class NaturalSemantic:
-    """Natural semantic attack (n-SEMA), thesis chapter 2 (section 2.4.3), arXiv:2006.01888.
+    """Natural semantic attack (n-SEMA), Liu and Larson 2021, arXiv:2006.01888.
 
-    The item beside the hook in one natural photo, which a person makes: the pictures are read from a folder.
+    Thesis section 2.4.3. The item beside the hook in one natural photo, which a person makes: the pictures are read
+    from a folder.
 
     path: a folder with one picture a cold item, named by its id (17.jpg). Items without one keep theirs.
     """

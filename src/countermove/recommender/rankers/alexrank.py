@@ -12,10 +12,10 @@ from countermove.recommender.ranker import NearestRanker
 
 @dataclass(frozen=True, kw_only=True)
 class AlexRank:
-    """Items that look like those a user touched, thesis chapter 2 (Eq. 2.1), arXiv:2006.01888.
+    """Items that look like those a user touched, Liu and Larson 2021, arXiv:2006.01888.
 
-    The score is minus the mean Euclidean distance between an item's features and those of all items the user touched.
-    Nothing is learned besides the features.
+    Thesis chapter 2, Eq. 2.1. The score is minus the mean Euclidean distance between an item's features and those of
+    all items the user touched. Nothing is learned besides the features.
 
     features, labels, groups, feature_epochs: whose features, see `Extractor`; the paper's are
                 torchvision:alexnet's, after the ReLU of the second fully connected layer (4096; its text says 2048).
