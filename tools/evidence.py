@@ -28,12 +28,19 @@ CLASS_WISE = "error-minimizing(form=class)"
 
 @dataclass(frozen=True)
 class Claim:
-    """A mean accuracy over seeds that must be at least or at most a bound."""
+    """A mean over seeds that must be at least or at most a bound.
+
+    metric: which number; model: of which model, empty: of all.
+    over:   a move whose own number is taken off first.
+    """
 
     move: str
-    countermove: str
+    countermove: str = "none"
     at_least: float | None = None
     at_most: float | None = None
+    metric: str = "accuracy"
+    model: str = ""
+    over: str = ""
 
     def holds(self, value: float) -> bool:
         """Whether the measured mean is on the right side."""
@@ -42,10 +49,22 @@ class Claim:
     @property
     def bound(self) -> str:
         """Return the bound for people."""
-        return f">= {self.at_least:.2f}" if self.at_least is not None else f"<= {self.at_most:.2f}"
+        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+
+    @property
+    def what(self) -> str:
+        """Return the number for people."""
+        return self.metric + (f" beyond {self.over}'s" if self.over else "")
 
 
-STUDIES = ("first-slice", "iss-table-3.2", "full-size", "full-size-network-free")
+RANKERS = ("alexrank", "vbpr", "dvbpr")
+AMRS = ("amr", "amr(adversary=parameters)")
+STUDIES = ("first-slice", "iss-table-3.2", "iss-fig-3.3", "full-size", "full-size-network-free", "aip-posters")
+SHOWN = {
+    "unlearnable": ("accuracy",),
+    "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
+}
+SHOWN_BESIDES = {"iss-fig-3.3": ("noise_high_frequency", "noise_colour")}
 CLAIMS = {
     "first-slice": (
         Claim("none", "none", at_least=0.66),
@@ -57,7 +76,14 @@ CLAIMS = {
         Claim(SAMPLE_WISE, "none", at_most=0.32),
         Claim(SAMPLE_WISE, "gray", at_least=0.57),
         Claim(SAMPLE_WISE, "jpeg", at_least=0.45),
-    )
+    ),
+    "aip-posters": (
+        *(Claim("none", metric="clean_auc", model=m, at_least=0.52) for m in (*RANKERS, *AMRS)),
+        *(Claim("insa", metric="p_value", model=m, at_most=0.01) for m in RANKERS),
+        *(Claim("insa", metric="hr_change", model=m, at_least=0.001) for m in RANKERS),
+        *(Claim("insa", metric="hr_change", model=m, over="expa", at_least=0.001) for m in RANKERS),
+        *(Claim("insa", metric="hr_change", model=m, at_least=0.001) for m in AMRS),
+    ),
 }
 
 
@@ -78,18 +104,25 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("results.csv", "audit.toml"):
         shutil.copyfile(run / name, folder / name)
-    rows = [(claim, _accuracies(report.results, claim)) for claim in claims]
+    rows = [(claim, _values(report.results, claim)) for claim in claims]
     missed = sum(not claim.holds(fmean(values)) for claim, values in rows)
     (folder / "README.md").write_text(_page(study, report.results, report.verdict.sentence, rows), encoding="utf-8")
     return missed
 
 
-def _accuracies(results: Results, claim: Claim) -> list[float]:
-    return [row.metrics["accuracy"] for row in _rows(results, claim.move, claim.countermove)]
+def _values(results: Results, claim: Claim) -> list[float]:
+    def found(move: str) -> list[float]:
+        rows = _rows(results, move, claim.countermove, claim.model)
+        return [row.metrics[claim.metric] for row in rows]
+
+    if not claim.over:
+        return found(claim.move)
+    return [mine - theirs for mine, theirs in zip(found(claim.move), found(claim.over), strict=True)]
 
 
-def _rows(results: Results, move: str, countermove: str) -> list[Row]:
-    return [r for r in results.rows if r.ok and (r.setting.move, r.setting.countermove) == (move, countermove)]
+def _rows(results: Results, move: str, countermove: str, model: str = "") -> list[Row]:
+    rows = [r for r in results.rows if r.ok and (r.setting.move, r.setting.countermove) == (move, countermove)]
+    return [row for row in rows if model in ("", row.setting.model)]
 
 
 def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
@@ -102,35 +135,42 @@ def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Clai
         "",
     ]
     if rows:
-        lines += ["| move | countermove | asked | measured (mean) | each seed | holds |", "|---|---|---|---|---|---|"]
+        lines += [
+            "| move | countermove | model | number | asked | measured (mean) | each seed | holds |",
+            "|---" * 8 + "|",
+        ]
         for claim, values in rows:
-            each = ", ".join(f"{value:.3f}" for value in values)
+            each = ", ".join(f"{value:.3g}" for value in values)
             verdict = "yes" if claim.holds(fmean(values)) else "**no**"
-            lines.append(
-                f"| {claim.move} | {claim.countermove} | {claim.bound} | {fmean(values):.3f} | {each} | {verdict} |"
-            )
+            place = [claim.move, claim.countermove, claim.model or "all", claim.what, claim.bound]
+            lines.append(f"| {' | '.join(place)} | {fmean(values):.3g} | {each} | {verdict} |")
         lines.append("")
-    lines += [
-        "| move | countermove | accuracy | payoff | seconds a cell | seconds for the move |",
-        "|---|---|---|---|---|---|",
-    ]
-    for move in results.axis("move"):
-        for countermove in results.axis("countermove"):
-            lines += _line(move, countermove, _rows(results, move, countermove))
+    shown = (*SHOWN[results.config.arena], *SHOWN_BESIDES.get(study, ()))
+    head = ["model", "move", "countermove", *shown, "payoff", "seconds a cell", "seconds for the move"]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for model in results.axis("model"):
+        for move in results.axis("move"):
+            for countermove in results.axis("countermove"):
+                lines += _line([model, move, countermove], shown, _rows(results, move, countermove, model))
     return "\n".join([*lines, "", "Means over seeds. Mini-scale numbers are not the papers' numbers.", ""])
 
 
-def _line(move: str, countermove: str, rows: Sequence[Row]) -> list[str]:
+def _line(place: Sequence[str], shown: Sequence[str], rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
+    moved = place[1] != "none"
     payoffs = [row.payoff for row in rows if row.payoff is not None]
     cells = [
-        f"{fmean(row.metrics['accuracy'] for row in rows):.3f}",
-        f"{fmean(payoffs):.2f}" if payoffs and move != "none" else "",
+        *(_mean([row.metrics[name] for row in rows if name in row.metrics]) for name in shown),
+        _mean(payoffs) if moved else "",
         f"{fmean(row.record['price']['seconds'] for row in rows):.0f}",
-        f"{fmean(row.record['move_cost']['seconds'] for row in rows):.1f}" if move != "none" else "",
+        f"{fmean(row.record['move_cost']['seconds'] for row in rows):.1f}" if moved else "",
     ]
-    return [f"| {move} | {countermove} | " + " | ".join(cells) + " |"]
+    return [f"| {' | '.join([*place, *cells])} |"]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3g}" if values else ""
 
 
 def _machine() -> str:

@@ -16,9 +16,9 @@ from countermove.recommender.defence import Gate, Plan
 class Gatekeeper:
     """Uploads that compression moves too far are refused, Xu et al. 2018, arXiv:1704.01155.
 
-    Feature squeezing at the gate. A perturbed picture's embedding moves further under JPEG than an honest one's. The limit is set so that most of the
-    catalogue would pass; what is refused gets into no list. Semantic promotions have nothing to notice. The thesis
-    names a gatekeeper as outlook; `insa(gatekeeper=...)` is the promotion that knows of it.
+    Feature squeezing at the gate. A perturbed picture's embedding moves further under JPEG than an honest one's. The
+    limit is set so that most of the catalogue would pass; what is refused gets into no list. Semantic promotions have
+    nothing to notice. The thesis names a gatekeeper as outlook; `insa(gatekeeper=...)` is the promotion that knows it.
 
     quality: of the JPEG it compares with.
     passed:  share of the catalogue that must pass.
