@@ -42,7 +42,7 @@ WANTED = (
     *(f"em-{name}" for name in "table-3 table-5 faces".split()),
     *(f"iss-table-3.{number}" for number in range(2, 17)),
     *(f"iss-fig-3.{number}" for number in (3, 4)),
-    *(f"aip-table-2.{number}" for number in (3, 4, 6, 7, 8)),
+    *(f"aip-table-2.{number}" for number in range(3, 9)),
     "aip-fig-2.5",
 )
 

@@ -112,6 +112,7 @@ def test_the_verdict_is_drawn_and_the_panels_are_inert(played: tuple[Summary, Re
     titles = [panel.title for panel in panels]
     assert "Journeys through the lists" in titles
     assert "Squeezes by level" in titles
+    assert f"The shop: {results.config.data[0]}" in titles
     assert sum(title.startswith("Where an item goes") for title in titles) == 2
     assert sum(title.startswith("Pictures: ") for title in titles) >= 4
     assert [why_not_inert(panel.html) for panel in panels if why_not_inert(panel.html)] == []
@@ -150,6 +151,7 @@ def test_the_undefended_ranker_is_not_charged_to_a_defence_that_fits_another() -
         ({"training": {"candidate": 10}}, "candidates"),
         ({"models": ["vbpr+alexrank"]}, "joins several"),
         ({"moves": ["inas"]}, "insa"),
+        ({"moves": ["expa(hook=item-999)"]}, "hook = 'item-999'"),
         ({"models": ["vbpr(features=small-cmn)"]}, "small-cnn"),
     ],
 )

@@ -32,7 +32,7 @@ from countermove.recommender.promotions.taamr import Taamr
 from countermove.recommender.ranker import Ranker
 from countermove.recommender.rankers.alexrank import AlexRank
 from countermove.recommender.rankers.vbpr import Vbpr
-from countermove.recommender.shop import Shop
+from countermove.recommender.shop import Shop, find_hook
 
 ROWS = {
     "none": ["none"],
@@ -150,7 +150,7 @@ def test_insa_raises_what_it_says_it_raises(
 
 
 def test_expa_comes_closer_to_its_hook(shop: Shop, network: nn.Module, context: PromotionContext) -> None:
-    batch, hook = cold_batch(shop), context.hook("popular")
+    batch, hook = cold_batch(shop), find_hook(shop, "popular")
     assert hook == int(torch.bincount(shop.train[:, 1]).argmax())
     moved = Expa(steps=10)(batch, context=context).pictures
     with torch.no_grad():

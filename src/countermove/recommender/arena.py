@@ -65,10 +65,16 @@ class Recommender:
 
     def check(self, axes: Mapping[str, Sequence[str]]) -> None:
         """Refuse axes that do not fit this arena."""
+        from countermove.recommender.shop import POPULAR, find_hook
+
         _ = self.first_stage
         for kind in ("data", "move", "model"):
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
+        for spelled in axes["move"]:
+            hook = getattr(self.composed("move", spelled).method, "hook", POPULAR)
+            for data in axes["data"] if hook != POPULAR else ():
+                find_hook(self.shop(data), hook)  # only the data know their items
         for spelled in axes["countermove"]:
             _ = self.plan(spelled)
             for model in axes["model"]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from countermove.recommender.arena import Recommender
 
 SAMPLES = 8
-SHOWN_REPLIES = 2
+SHOWN_REPLIES = 1
 AMPLIFIED = 8
 MAPPED = 400
 """Items of the catalogue on a map."""
@@ -43,7 +43,7 @@ def panels(arena: Recommender, run: RunFolder, results: Results) -> Sequence[Pan
     """Return what the audit has something to show for."""
     made: list[Panel] = []
     for data in results.axis("data"):
-        made += [_journeys(results, data), *_levels(arena, results, data)]
+        made += [_journeys(results, data), *_levels(arena, results, data), _shop(arena, data)]
         for model in results.axis("model"):
             made += _map(arena, run, results, data, model)
         for row in _crafted(run, results, data):
@@ -93,6 +93,19 @@ def _journeys(results: Results, data: str) -> Panel:
         html=_table(head, lines),
         summary="A cold item's mean place over all users, 0 is the top: the 10, 25, 50, 75 and 90 % quantiles over "
         "items, without a countermove, first seed. Users reached: who has at least one of the items in the top five.",
+    )
+
+
+def _shop(arena: Recommender, data: str) -> Panel:
+    """Return what was counted while the data were read."""
+    shop = arena.shop(data)
+    counted = {**shop.statistics, "train interactions": len(shop.train), "cold items": len(shop.cold)}
+    lines = [[name, f"{count:,}"] for name, count in counted.items()]
+    hook = shop.items[int(shop.popularity.argmax())]
+    return Panel(
+        title=f"The shop: {data}",
+        html=_table(["what", "count"], lines),
+        summary=f"The most popular item, which promotions take as their hook unless told otherwise, is {hook}.",
     )
 
 

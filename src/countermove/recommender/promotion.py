@@ -21,7 +21,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError, DataError, did_you_mean
+from countermove.errors import ConfigError, DataError
 from countermove.learning.scoring import place, to_model
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
@@ -69,22 +69,6 @@ class PromotionContext:
         assert self.network is not None, "this promotion says that it knows the features"
         assert self.embed is not None, "an extractor comes with its embedding"
         return place(self.network, self.device), self.embed
-
-    def hook(self, named: str) -> int:
-        """Return the item that "popular" or an id names: the one with most train interactions, the first of equals.
-
-        Raises:
-            ConfigError: when no item has that id.
-        """
-        if named == "popular":
-            return int(self.shop.popularity.argmax())
-        if named not in self.shop.items:
-            raise ConfigError(
-                f"hook = {named!r} is no item of {self.shop.name}; {did_you_mean(named, self.shop.items[:5000])}"
-                if len(self.shop.items) <= 5000
-                else f"hook = {named!r} is no item of {self.shop.name}; name one of its item ids, or popular"
-            )
-        return self.shop.items.index(named)
 
 
 class Promotion(Protocol):

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from countermove.errors import DataError
+from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.randomness import generator
 
 ColdFrom = Literal["untouched", "any"]
 Split = Literal["last", "random"]
+POPULAR = "popular"
+MOST_NAMED = 5000
+"""A shop with more items is not searched for ids that look like a wrong one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -230,3 +233,17 @@ def _leave_out(
     train = np.stack([of_user, of_item], axis=1)[~is_test & ~is_validation]
     train = train[np.lexsort((train[:, 1], train[:, 0]))].astype(np.int64)
     return train, held["validation"], held["test"]
+
+
+def find_hook(shop: Shop, named: str) -> int:
+    """Return the item that POPULAR or an id names: the one with most train interactions, the first of equals.
+
+    Raises:
+        ConfigError: when no item has that id.
+    """
+    if named == POPULAR:
+        return int(shop.popularity.argmax())
+    if named not in shop.items:
+        hint = did_you_mean(named, shop.items) if len(shop.items) <= MOST_NAMED else "name one of its item ids"
+        raise ConfigError(f"hook = {named!r} is no item of {shop.name}: {hint}")
+    return shop.items.index(named)

@@ -53,7 +53,7 @@ class ShopFiles:
     items: str | None = None
     user_column: str = "user"
     item_column: str = "item"
-    time_column: str = TIME
+    time_column: str = "time"
     category_column: str = "category"
     cold: int = 100
     cold_from: Literal["untouched", "any"] = "untouched"

@@ -14,6 +14,7 @@ from countermove.errors import ConfigError
 from countermove.pixels.batch import Batch
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.recommender.promotion import PromotionContext
+from countermove.recommender.shop import find_hook
 
 CAPTION_SCALE = 4
 
@@ -50,7 +51,7 @@ class CompositingSemantic:
 
     def __call__(self, batch: Batch, *, context: PromotionContext) -> Batch:
         """Return the compositions."""
-        hook = _image(context.shop.pictures[context.hook(self.hook)])
+        hook = _image(context.shop.pictures[find_hook(context.shop, self.hook)])
         composed = [self._compose(_image(to_uint8(picture)), hook) for picture in batch.pictures]
         return batch.with_pictures(torch.stack([_tensor(image) for image in composed]))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
 from countermove.recommender.promotion import PromotionContext, ascend, check_steps, embedded_hook
+from countermove.recommender.shop import find_hook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Expa:
     def __call__(self, batch: Batch, *, context: PromotionContext) -> Batch:
         """Return the promoted pictures."""
         network, embed = context.known_embedding()
-        target = embedded_hook(context, context.hook(self.hook))
+        target = embedded_hook(context, find_hook(context.shop, self.hook))
 
         def objective(pictures: Tensor, step: int) -> Tensor:
             return -torch.linalg.vector_norm(embed(pictures) - target, dim=1)
