@@ -6,6 +6,7 @@ interrupted call goes on.
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
@@ -59,12 +60,25 @@ class Claim:
 
 RANKERS = ("alexrank", "vbpr", "dvbpr")
 AMRS = ("amr", "amr(adversary=parameters)")
-STUDIES = ("first-slice", "iss-table-3.2", "iss-fig-3.3", "full-size", "full-size-network-free", "aip-posters")
+STUDIES = (
+    "first-slice",
+    "iss-table-3.2",
+    "iss-fig-3.3",
+    "iss-fig-3.4",
+    "em-faces",
+    "full-size",
+    "full-size-network-free",
+    "aip-posters",
+)
 SHOWN = {
     "unlearnable": ("accuracy",),
     "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
 }
-SHOWN_BESIDES = {"iss-fig-3.3": ("noise_high_frequency", "noise_colour")}
+SHOWN_BESIDES = {
+    "iss-fig-3.3": ("noise_high_frequency", "noise_colour"),
+    "iss-fig-3.4": ("accuracy_first_test", "accuracy_second_test"),
+    "em-faces": ("moved_class_accuracy", "verification_auc"),
+}
 CLAIMS = {
     "first-slice": (
         Claim("none", "none", at_least=0.66),
@@ -112,7 +126,7 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
 
 def _values(results: Results, claim: Claim) -> list[float]:
     def found(move: str) -> list[float]:
-        rows = _rows(results, move, claim.countermove, claim.model)
+        rows = _rows(results, "", claim.model, move, claim.countermove)
         return [row.metrics[claim.metric] for row in rows]
 
     if not claim.over:
@@ -120,9 +134,11 @@ def _values(results: Results, claim: Claim) -> list[float]:
     return [mine - theirs for mine, theirs in zip(found(claim.move), found(claim.over), strict=True)]
 
 
-def _rows(results: Results, move: str, countermove: str, model: str = "") -> list[Row]:
-    rows = [r for r in results.rows if r.ok and (r.setting.move, r.setting.countermove) == (move, countermove)]
-    return [row for row in rows if model in ("", row.setting.model)]
+def _rows(results: Results, data: str, model: str, move: str, countermove: str) -> list[Row]:
+    """Return the finished cells of all seeds at a place of the grid; empty data or model: at all of them."""
+    wanted = {"data": data, "model": model, "move": move, "countermove": countermove}
+    wanted = {name: value for name, value in wanted.items() if value}
+    return [row for row in results.rows if row.ok and wanted.items() <= vars(row.setting).items()]
 
 
 def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
@@ -146,19 +162,18 @@ def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Clai
             lines.append(f"| {' | '.join(place)} | {fmean(values):.3g} | {each} | {verdict} |")
         lines.append("")
     shown = (*SHOWN[results.config.arena], *SHOWN_BESIDES.get(study, ()))
-    head = ["model", "move", "countermove", *shown, "payoff", "seconds a cell", "seconds for the move"]
+    head = ["data", "model", "move", "countermove", *shown, "payoff", "seconds a cell", "seconds for the move"]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for model in results.axis("model"):
-        for move in results.axis("move"):
-            for countermove in results.axis("countermove"):
-                lines += _line([model, move, countermove], shown, _rows(results, move, countermove, model))
+    axes = [results.axis(name) for name in ("data", "model", "move", "countermove")]
+    for place in itertools.product(*axes):
+        lines += _line(place, shown, _rows(results, *place))
     return "\n".join([*lines, "", "Means over seeds. Mini-scale numbers are not the papers' numbers.", ""])
 
 
 def _line(place: Sequence[str], shown: Sequence[str], rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    moved = place[1] != "none"
+    moved = place[2] != "none"
     payoffs = [row.payoff for row in rows if row.payoff is not None]
     cells = [
         *(_mean([row.metrics[name] for row in rows if name in row.metrics]) for name in shown),
