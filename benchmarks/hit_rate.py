@@ -66,7 +66,7 @@ def by_threshold(lists: Lists, ranker: DotRanker, embedded: Tensor) -> Tensor:
     """Return how many users have each new item among their first: int64 [COLD]."""
     counts = torch.zeros(len(embedded), dtype=torch.int64)
     for users in torch.arange(ranker.users).split(USERS_AT_ONCE):
-        part = Lists(lists.scores[users], lists.tested[users], lists.before[users])
+        part = Lists(lists.scores[users], lists.tested[users], lists.before[users], lists.level[users])
         counts += part.hits(ranker.visual(embedded, users), LENGTH).sum(0)
     return counts
 
@@ -99,7 +99,7 @@ def main() -> None:
 
     sample = torch.arange(0, asked.users, max(1, asked.users // SAMPLE))[:SAMPLE]
     outside = ranker.visual(embedded, sample)
-    part = Lists(lists.scores[sample], lists.tested[sample], lists.before[sample])
+    part = Lists(lists.scores[sample], lists.tested[sample], lists.before[sample], lists.level[sample])
     ours = part.hits(outside, LENGTH).numpy()
     incumbents = lists.scores[sample].numpy()
     started = time.perf_counter()

@@ -68,6 +68,15 @@ def test_the_price_is_that_of_the_best_reply() -> None:
     assert of(judge(results), LOADED).price == {"samples": 8.0}
 
 
+def test_a_reply_that_only_the_control_plays_does_not_count() -> None:
+    draw = sure({(LOADED, "none"): 0.2, (LOADED, "shake"): 0.4, (LOADED, "scale"): 0.8})
+    found = judged(draw, moves=[LOADED, "loaded"], countermoves=["shake"])
+    asked = of(found, "loaded")
+    assert asked.reply is not None
+    assert asked.reply.countermove in {"none", "shake"}
+    assert {s.eligible for s in found.matrix if s.reply.countermove == "scale"} == {False}
+
+
 def test_a_model_that_learns_too_little_is_no_reply() -> None:
     """Nothing can be taken from a model that has nothing: its low payoff must not count."""
 
@@ -78,7 +87,8 @@ def test_a_model_that_learns_too_little_is_no_reply() -> None:
     models = ["thumb", "machine"]
     for clean, eligible in ((0.80, False), (0.82, True)):  # the floor is 0.81
         found = judged(draw(clean), moves=LOADED, models=models)
-        assert {s.eligible for s in found.matrix if s.reply.model == "machine"} == {eligible}
+        asked = [square for square in found.matrix if square.reply.countermove != "scale"]  # only the control plays it
+        assert {s.eligible for s in asked if s.reply.model == "machine"} == {eligible}
         reply = of(found, LOADED).reply
         assert reply is not None
         assert reply.model == ("machine" if eligible else "thumb")

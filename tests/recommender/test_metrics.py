@@ -22,7 +22,8 @@ def lists_of(users: int, length: int, seed: int) -> Lists:
     tested = scores[:, 0].clone()
     tested[-1] = torch.nan
     before = (scores[:, 1:] > tested[:, None]).sum(1)
-    return Lists(scores.sort(dim=1, descending=True).values, tested, before)
+    level = (scores[:, 1:] == tested[:, None]).sum(1)
+    return Lists(scores.sort(dim=1, descending=True).values, tested, before, level)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=30).filter(lambda d: max(d) - min(d) > 1e-3))
@@ -64,22 +65,28 @@ def test_clean_metrics_are_those_of_a_loop() -> None:
     won, hit = [], []
     for user in range(6):
         ahead = int((lists.scores[user] > lists.tested[user]).sum())
-        won.append(1 - ahead / 39)
-        hit.append(ahead < 20)
+        level = int((lists.scores[user] == lists.tested[user]).sum()) - 1
+        won.append(1 - (ahead + level / 2) / 39)
+        hit.append(ahead + level < 20)
     found = clean_metrics(lists)
     assert found["clean_auc"] == pytest.approx(sum(won) / 6)
     assert found["clean_hr"] == pytest.approx(sum(hit) / 6)
 
 
+def test_a_ranker_that_knows_no_difference_has_learned_nothing() -> None:
+    same = Lists(torch.ones(3, 41), torch.ones(3), torch.zeros(3), torch.full((3,), 40))
+    assert clean_metrics(same) == {"clean_hr": 0.0, "clean_auc": 0.5}
+
+
 def test_nobody_with_a_tested_item_is_no_division_by_zero() -> None:
     lists = lists_of(users=3, length=6, seed=0)
-    alone = Lists(lists.scores, torch.full((3,), torch.nan), lists.before)
+    alone = Lists(lists.scores, torch.full((3,), torch.nan), lists.before, lists.level)
     assert clean_metrics(alone) == {"clean_hr": 0.0, "clean_auc": 0.5}
     assert availability(alone, torch.zeros(3, 2), torch.ones(3, 2), 1) == 0.0
 
 
 def test_hit_rates_and_users_reached() -> None:
-    lists = Lists(torch.arange(10.0).flip(0).expand(4, 10), torch.full((4,), 3.0), torch.full((4,), 6))
+    lists = Lists(torch.arange(10.0).flip(0).expand(4, 10), torch.full((4,), 3.0), torch.full((4,), 6), torch.zeros(4))
     before = torch.full((4, 2), -1.0)
     after = before.clone()
     after[0, 0] = 100.0  # first for one user

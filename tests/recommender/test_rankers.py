@@ -486,9 +486,10 @@ def test_the_adversary_on_parameters_moves_every_drawn_row_and_raises_the_loss(
     assert float((found - clean).detach()) > 1e-3
     changed = []
     for tensor, gradient in zip(learned.all(), torch.autograd.grad(clean, learned.all()), strict=True):
-        change, rows = torch.zeros_like(gradient), tensor.detach().reshape(-1, tensor.shape[-1])
+        whole = tensor is learned.looks  # one row; an item's bias is a row of its own
+        change, rows = torch.zeros_like(gradient), tensor.detach()[None] if whole else tensor.detach()
         reach = 0.2 * sum(float(row.square().sum().sqrt()) for row in rows) / len(rows)
-        for at in [...] if gradient.ndim == 1 else range(len(gradient)):
+        for at in [...] if whole else range(len(gradient)):
             length = gradient[at].square().sum().sqrt()
             if length > 0:
                 change[at] = reach * gradient[at] / length

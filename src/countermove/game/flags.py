@@ -90,10 +90,11 @@ def _controls(results: Results, data: str) -> Iterator[Flag]:
         if naive is None or left is None:
             yield Flag("control-failed", f"{data}: the control {control.move} was not played to its end.", data, True)
         elif naive < control.works or left > control.broken * naive:
+            digits = results.arena.yardstick.digits
             yield Flag(
                 "control-failed",
-                f"{data}: the control {control.move} has payoff {naive:.2f} against none (known: at least "
-                f"{control.works:.2f}) and {left:.2f} against {control.countermove} (known: at most "
+                f"{data}: the control {control.move} has payoff {naive:.{digits}f} against none (known: at least "
+                f"{control.works:.{digits}f}) and {left:.{digits}f} against {control.countermove} (known: at most "
                 f"{control.broken:.0%} of it).",
                 data,
                 fatal=True,

@@ -97,6 +97,7 @@ class MoveVerdict:
     price: Mapping[str, float]
     blind: Estimate | None
     blind_reply: Reply | None
+    relative: bool = False
 
     @property
     def sentence(self) -> str:
@@ -107,6 +108,9 @@ class MoveVerdict:
             naive = "unknown" if self.naive is None else f"{self.naive.point:.{self.naive.digits}f}"
             return f"{self.move}: the move did not work (payoff {naive} against no countermove at all)."
         reply = "no reply at all" if self.reply.countermove == "none" else self.reply.countermove
+        if self.relative:
+            before = "" if self.naive is None else f" of {self.naive.point:.{self.naive.digits}f}"
+            return f"{self.move}: {self.state}; a payoff of {self.value.words}{before} is left against {reply}."
         return f"{self.move}: {self.state}; {self.value.words} of its aim is left against {reply}."
 
 
@@ -154,12 +158,14 @@ class _Table:
         self._known: dict[tuple[str, Reply, int, int], Floats] = {}
         self.extra = set(results.arena.extra_countermoves(data))
         self.models = _eligible_models(results, data)
-        self.replies = [
+        self.shown = [
             Reply(countermove, model)
             for model in results.axis("model")
             for countermove in results.axis("countermove")
             if countermove not in self.extra
         ]
+        # What only a control plays is no reply of this audit's trainer.
+        self.replies = [reply for reply in self.shown if reply.countermove in results.config.countermoves]
 
     def cell(self, move: str, reply: Reply, seed: int) -> Row | None:
         row = self.results.row(
@@ -189,7 +195,7 @@ class _Table:
         return [
             self._square(move, reply)
             for move in self.results.axis("move")
-            for reply in [*self.replies, *extras]
+            for reply in [*self.shown, *extras]
             if any(self.cell(move, reply, seed) for seed in self.seeds)
         ]
 
@@ -206,7 +212,7 @@ class _Table:
             fmean(row.metrics[self.results.arena.metric] for row in rows) if rows else None,
             _mean_price(rows),
             len(rows),
-            self.eligible(reply) and reply.countermove not in self.extra,
+            self.eligible(reply) and reply in self.replies,
         )
 
     def verdict(self, move: str, inconclusive: bool) -> MoveVerdict:
@@ -220,7 +226,8 @@ class _Table:
         blind, blind_reply = self._blind(move)
         state = "inconclusive" if inconclusive else _state(self.results.arena.yardstick, naive, value)
         price = _mean_price([row for seed in self.seeds if (row := self.cell(move, best, seed))])
-        return MoveVerdict(self.data, move, state, naive, value, best, price, blind, blind_reply)
+        relative = self.results.arena.yardstick.relative
+        return MoveVerdict(self.data, move, state, naive, value, best, price, blind, blind_reply, relative)
 
     def _naive(self, move: str, replies: Sequence[Reply]) -> Estimate | None:
         none = [reply for reply in replies if reply.countermove == "none"]
@@ -345,6 +352,8 @@ def _mean_price(rows: Sequence[Row]) -> dict[str, float]:
 def _state(yardstick: Yardstick, naive: Estimate | None, value: Estimate) -> str:
     if naive is not None and naive.point < yardstick.worked:
         return "did not work"
+    if yardstick.relative and naive is None:
+        return "inconclusive"
     whole = naive.point if yardstick.relative and naive is not None else 1.0
     return "holds" if value.point >= HOLDS * whole else "weakened" if value.point >= BROKEN * whole else "broken"
 

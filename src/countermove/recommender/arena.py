@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels, recommender
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
-from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
+from countermove.game.cell import Crafted, Desk, Outcome, Payer, Setting, Task
 from countermove.game.methods import Composition, Kind, Methods, build
 from countermove.recommender.methods import METHODS
 
@@ -189,7 +189,7 @@ class Recommender:
         own = getattr(move.method, "extractor", None)
         model = self.refitted(setting.model, "none")
         if move.method.knows == "features" and (own or model.extractor()):
-            needs = (self._features_task(setting, own() if own else model.extractor()),)
+            needs = (self._features_task(setting, own() if own else model.extractor(), "mover" if own else "trainer"),)
         elif move.method.knows:
             needs = (self._ranker_task(setting, "none"),)
         label = f"promote {setting.move} | {setting.data} | seed {setting.seed}"
@@ -197,7 +197,7 @@ class Recommender:
 
     def _ranker_task(self, setting: Setting, countermove: str) -> Task:
         method = self.refitted(setting.model, countermove)
-        refits = countermove if method is not self.refitted(setting.model, "none") else "none"
+        refits = self._refits(countermove)
         payload = {
             **self._common(setting),
             "model": self._identity("model", setting.model),
@@ -208,16 +208,25 @@ class Recommender:
         label = f"fit {setting.model} | {setting.data} | seed {setting.seed}"
         return Task("ranker", label if refits == "none" else f"{label} | {refits}", payload, needs)
 
+    def _refits(self, countermove: str) -> str:
+        """Return the parts of a countermove that fit another ranker, spelled; none where there are none."""
+        from countermove.recommender.defence import Refits
+
+        parts = tuple(
+            part for part in self.composed("countermove", countermove).parts if isinstance(part.method, Refits)
+        )
+        return Composition(parts).spelling if parts else "none"
+
     def _lists_task(self, setting: Setting) -> Task:
         squeezed = setting.countermove if self.plan(setting.countermove).catalogue else "none"
         payload = {**self._common(setting), "catalogue": self._identity("countermove", squeezed)}
         needs = (self._ranker_task(setting, setting.countermove), self._candidates_task(setting))
         return Task("lists", f"lists of {setting.model} | {setting.data} | seed {setting.seed}", payload, needs)
 
-    def _features_task(self, setting: Setting, extractor: Any) -> Task:
+    def _features_task(self, setting: Setting, extractor: Any, payer: Payer = "trainer") -> Task:
         payload = {**self._common(setting), "extractor": extractor.identity()}
         label = f"features {extractor.network} | {setting.data} | seed {setting.seed}"
-        return Task("features", label, payload, (self._candidates_task(setting),))
+        return Task("features", label, payload, (self._candidates_task(setting),), payer=payer)
 
     def _candidates_task(self, setting: Setting) -> Task:
         from dataclasses import asdict

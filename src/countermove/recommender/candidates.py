@@ -32,8 +32,8 @@ class FirstStage:
     lr, reg:    learning rate and weight decay of the drawn rows (paper: 0.01 or 0.5, and 0.001).
     batch_size: triples a step.
     together:   promoted items that stand in one list at once; more than one: merchants who do it together.
-    pictures:   an item has so many, and the mean of their embeddings stands for it; one of them is promoted, the
-                others stay as they are.
+    pictures:   as if an item had so many: one is promoted, the others look like its cooperative one, and the mean of
+                their embeddings stands for it. Shops are read with one picture an item.
     """
 
     candidates: int = 1000
@@ -91,7 +91,7 @@ def fit_bpr(shop: Shop, stage: FirstStage, *, seed: int) -> tuple[Factors, int]:
             if not (users.isfinite().all() and items.isfinite().all()):
                 raise DataError(f"BPR diverged at lr = {stage.lr} with batches of {stage.batch_size}; lower either")
             quality = judges.quality(now.pairs)
-            if quality > best:
+            if quality > best or judges.absent:
                 best, kept = quality, now
     return kept, seen
 
@@ -107,6 +107,16 @@ def _step(users: Tensor, items: Tensor, bias: Tensor, u: Tensor, i: Tensor, j: T
     bias.index_add_(0, j, stage.lr * (-pull[:, 0] - stage.reg * bj))
 
 
+def check_candidates(shop: Shop, n: int) -> None:
+    """Refuse more candidates than there are items.
+
+    Raises:
+        ConfigError: when the shop has fewer warm items.
+    """
+    if n > len(shop.warm):
+        raise ConfigError(f"candidates = {n} is refused: {shop.name} has {len(shop.warm)} items that are not cold")
+
+
 def choose_candidates(shop: Shop, factors: Factors, n: int) -> Tensor:
     """Return each user's n items with the highest scores as a set, int32 [U, n], sorted by number.
 
@@ -116,8 +126,7 @@ def choose_candidates(shop: Shop, factors: Factors, n: int) -> Tensor:
     Raises:
         ConfigError: when the shop has fewer warm items than candidates were asked for.
     """
-    if n > len(shop.warm):
-        raise ConfigError(f"candidates = {n} is refused: {shop.name} has {len(shop.warm)} items that are not cold")
+    check_candidates(shop, n)
     chosen = torch.full((len(shop.users), n), -1, dtype=torch.int32)
     first = torch.searchsorted(shop.train[:, 0].contiguous(), torch.arange(len(shop.users) + 1))
     for start in range(0, len(shop.users), USERS_AT_ONCE):

@@ -4,7 +4,8 @@ A defence is a frozen, keyword-only dataclass, called with the plan so far::
 
     __call__(plan: Plan) -> Plan
 
-Compositions apply in order. None is told which promotion it faces; all see cooperative uploads and promoted ones alike.
+Squeezes of a composition apply in order; a gate sees uploads as they came. None is told which promotion it faces; all
+see cooperative uploads and promoted ones alike.
 One that fits another ranker instead has a method besides::
 
     refit(model: RankerMethod) -> RankerMethod

@@ -56,6 +56,8 @@ class Extractor:
                 raise ConfigError(f"{self.network} comes with its weights; only networks of ours are trained robustly")
         else:
             check_network(self.network)
+        if self.labels not in ("taste", "category"):
+            raise ConfigError(f"labels = {self.labels!r} is refused: features are trained on taste or category")
         if self.groups < 2 or self.epochs < 1:
             raise ConfigError("features need at least 2 taste groups and 1 epoch")
 

@@ -11,6 +11,7 @@ from countermove.pixels.randomness import generator
 from countermove.recommender.shop import Shop
 
 NEGATIVES = 100
+USERS_AT_ONCE = 1024
 
 
 class Judges:
@@ -22,9 +23,17 @@ class Judges:
         at = torch.randint(len(shop.warm), (len(self.users), NEGATIVES), generator=generator(seed, "judges"))
         self.others = shop.warm[at]
 
+    @property
+    def absent(self) -> bool:
+        """Whether there is nobody to judge by; then the last epoch is kept."""
+        return not len(self.users)
+
     def quality(self, pair_scores: Callable[[Tensor, Tensor], Tensor]) -> float:
         """Return the share of won comparisons; `pair_scores` takes users [u] and items [u, n] and returns [u, n]."""
         if not len(self.users):
             return 0.0
-        mine, theirs = pair_scores(self.users, self.held), pair_scores(self.users, self.others)
-        return float((mine > theirs).float().mean())
+        won = 0
+        for at in torch.arange(len(self.users)).split(USERS_AT_ONCE):
+            users = self.users[at]
+            won += int((pair_scores(users, self.held[at]) > pair_scores(users, self.others[at])).sum())
+        return won / (len(self.users) * NEGATIVES)

@@ -18,13 +18,16 @@ CLEAN_LENGTH = LENGTHS[-1]
 
 
 def item_metrics(lists: Lists, before: Tensor, after: Tensor, together: int) -> dict[str, float]:
-    """Return hit rates, ranks and their test, from scores [U, C] of cooperative and of promoted pictures."""
+    """Return hit rates, ranks and their test, from scores [U, C] of cooperative and of promoted pictures.
+
+    Both are put in alone, or both in groups; ranks are always those of an item alone.
+    """
     metrics: dict[str, float] = {}
     for length in LENGTHS:
         suffix = "" if length == COUNTED else f"_{length}"
-        metrics[f"hr_before{suffix}"] = float(lists.hits(before, length).double().mean())
+        metrics[f"hr_before{suffix}"] = float(hits_together(lists, before, length, together).double().mean())
         metrics[f"hr_after{suffix}"] = float(hits_together(lists, after, length, together).double().mean())
-    rates = [hits.double().mean(0) for hits in (lists.hits(before, COUNTED), lists.hits(after, COUNTED))]
+    rates = [hits_together(lists, scores, COUNTED, together).double().mean(0) for scores in (before, after)]
     metrics |= paired_test((rates[1] - rates[0]).tolist())
     metrics["users_reached"] = float(hits_together(lists, after, COUNTED, together).any(dim=1).double().mean())
     metrics["rank_before"], metrics["rank_after"] = (float(lists.ranks(s).float().median()) for s in (before, after))
@@ -56,14 +59,17 @@ def paired_test(differences: Sequence[float]) -> dict[str, float]:
 
 
 def clean_metrics(lists: Lists) -> dict[str, float]:
-    """Return how well the lists place what users really touched next: hit rate and share of won comparisons (AUC)."""
-    known = lists.has_test
+    """Return how well the lists place what users really touched next: hit rate and share of won comparisons (AUC).
+
+    A ranker that gives all items one score has learned nothing: a tie is half a win, and no hit.
+    """
+    rivals = lists.scores.isfinite().sum(1) - 1
+    known = lists.has_test & (rivals > 0)
     if not known.any():
         return {"clean_hr": 0.0, "clean_auc": 0.5}
-    rivals = lists.scores.isfinite().sum(1) - 1
-    won = 1 - lists.before[known] / rivals[known].clamp_min(1)
+    won = 1 - (lists.before + lists.level / 2)[known] / rivals[known]
     return {
-        "clean_hr": float(lists.test_hits(CLEAN_LENGTH)[known].double().mean()),
+        "clean_hr": float((lists.before + lists.level < CLEAN_LENGTH)[known].double().mean()),
         "clean_auc": float(won.mean()),
     }
 

@@ -5,7 +5,7 @@ Shown are the first seed that was played, and of the cold items the first few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -43,15 +43,21 @@ def panels(arena: Recommender, run: RunFolder, results: Results) -> Sequence[Pan
     """Return what the audit has something to show for."""
     made: list[Panel] = []
     for data in results.axis("data"):
-        made += [_journeys(results, data), *_levels(arena, results, data), _shop(arena, data)]
+        made += [_journeys(results, data), *_levels(arena, results, data)]
+        made += _guarded(f"The shop: {data}", lambda d=data: [_shop(arena, d)])
         for model in results.axis("model"):
-            made += _map(arena, run, results, data, model)
+            made += _guarded(f"Where an item goes: {model}", lambda d=data, m=model: _map(arena, run, results, d, m))
         for row in _crafted(run, results, data):
-            try:
-                made.append(_gallery(arena, run, results, row))
-            except (CountermoveError, OSError) as error:
-                made.append(Panel(title=f"Pictures: {row.setting.move}", html="", summary=f"Not shown: {error}"))
+            made += _guarded(f"Pictures: {row.setting.move}", lambda r=row: [_gallery(arena, run, results, r)])
     return [panel for panel in made if panel.html or panel.summary]
+
+
+def _guarded(title: str, make: Callable[[], Iterable[Panel]]) -> list[Panel]:
+    """Return panels, or one that says why they are not there: data and weights may be gone when a page is rebuilt."""
+    try:
+        return list(make())
+    except (CountermoveError, OSError) as error:
+        return [Panel(title=title, html="", summary=f"Not shown: {error}")]
 
 
 def _first(results: Results, data: str, move: str, countermove: str, model: str) -> Row | None:

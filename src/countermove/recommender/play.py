@@ -21,7 +21,7 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
-from countermove.recommender.candidates import Factors, FirstStage, choose_candidates, fit_bpr
+from countermove.recommender.candidates import Factors, FirstStage, check_candidates, choose_candidates, fit_bpr
 from countermove.recommender.defence import Plan, squeeze_uint8
 from countermove.recommender.extractor import Extractor, feature_table, features_of
 from countermove.recommender.fitting import Material, OwnNetwork
@@ -29,7 +29,7 @@ from countermove.recommender.metrics import COUNTED, availability, clean_metrics
 from countermove.recommender.promotion import PromotionContext
 from countermove.recommender.ranker import Ranker, check_scores, load_ranker
 from countermove.recommender.ranking import Lists, hits_together, make_lists
-from countermove.recommender.shop import Shop
+from countermove.recommender.shop import Shop, public
 
 if TYPE_CHECKING:
     from countermove.recommender.arena import Recommender
@@ -40,8 +40,9 @@ CANDIDATES, LISTS, PICTURES = "candidates.safetensors", "lists.safetensors", "pr
 
 def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Fit the first stage and choose every user's candidates."""
-    began = time.perf_counter()
     shop, seed = _shop(arena, task), task.payload["seed"]
+    check_candidates(shop, arena.first_stage.candidates)
+    began = time.perf_counter()
     factors, seen = fit_bpr(shop, arena.first_stage, seed=seed)
     chosen = choose_candidates(shop, factors, arena.first_stage.candidates)
     save_file({"chosen": chosen, **asdict(factors)}, desk.folder / CANDIDATES)
@@ -51,8 +52,8 @@ def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
 
 def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Train or load an extractor and tabulate the features of all items."""
-    began = time.perf_counter()
     shop, seed, device = _shop(arena, task), task.payload["seed"], arena.rules.device
+    began = time.perf_counter()
     asked = Extractor(**task.payload["extractor"])
     factors = _factors(_artifact(task, "candidates"), desk)
     checkpoint = Checkpoint(desk.scratch / "training.safetensors")
@@ -66,9 +67,9 @@ def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
 
 def fit_ranker(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Fit a ranker and store all of it."""
-    began = time.perf_counter()
     shop, seed = _shop(arena, task), task.payload["seed"]
     network, table = _features(arena, task, desk, shop)
+    began = time.perf_counter()
     material = Material(shop=shop, seed=seed, network=network, table=table, device=arena.rules.device)
     method = arena.refitted(task.payload["model"]["spelling"], task.payload["refit"]["spelling"])
     fitted = method.fit(material)
@@ -78,26 +79,27 @@ def fit_ranker(arena: Recommender, task: Task, desk: Desk) -> Crafted:
 
 def write_lists(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Score every user's list, with the catalogue as the owner's squeezes leave it."""
-    began = time.perf_counter()
     shop = _shop(arena, task)
     ranker = _ranker(arena, _artifact(task, "ranker"), desk)
+    began = time.perf_counter()
     squeezes = arena.plan(task.payload["catalogue"]["spelling"]).catalogue
     if squeezes:
         squeezed = squeeze_uint8(shop.pictures, squeezes)
         ranker = ranker.recatalogued(ranker.embed_uint8(squeezed, device=arena.rules.device))
     chosen = load_file(desk.artifact(_artifact(task, "candidates")) / CANDIDATES)["chosen"]
     lists = make_lists(ranker, shop, chosen)
-    save_file({**vars(lists), "catalogue": ranker.catalogue}, desk.folder / LISTS)
+    save_file({**vars(lists), **({"catalogue": ranker.catalogue} if squeezes else {})}, desk.folder / LISTS)
     return Crafted(cost=Cost(seconds=time.perf_counter() - began))
 
 
 def promote(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Craft the promoted pictures of all cold items and store them with 8 bits a channel."""
-    began = time.perf_counter()
+    warm_up(arena.rules.device)
     shop = _shop(arena, task)
     method = arena.composed("move", task.payload["move"]["spelling"]).method
     batch = cold_batch(shop)
     context = _context(arena, task, desk, shop)
+    began = time.perf_counter()
     moved = method(batch, context=context).pictures
     ball = None if method.norm is None else Ball(norm=method.norm, radius=method.eps)
     stored = to_uint8(moved if ball is None else quantize_move(moved, batch.pictures, ball))
@@ -114,7 +116,9 @@ def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
     warm_up(arena.rules.device)
     shop, plan = _shop(arena, task), arena.plan(task.payload["countermove"]["spelling"])
     stored = load_file(desk.artifact(_artifact(task, "lists")) / LISTS)
-    ranker = _ranker(arena, _artifact(task, "ranker"), desk).recatalogued(stored.pop("catalogue"))
+    ranker = _ranker(arena, _artifact(task, "ranker"), desk)
+    if "catalogue" in stored:
+        ranker = ranker.recatalogued(stored.pop("catalogue"))
     lists = Lists(**stored)
     honest = shop.pictures[shop.cold]
     move = task.need("move")
@@ -126,17 +130,18 @@ def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
     before, after = (received.scored(ranker) for received in (before, after))
     honest_scores, moved_scores = (_standing(r, plan, lists, shop, task.payload["seed"]) for r in (before, after))
     together = arena.first_stage.together
-    hit_before = lists.hits(honest_scores, COUNTED)
-    gained = hits_together(lists, moved_scores, COUNTED, together) & ~hit_before
+    hits = [hits_together(lists, scores, COUNTED, together) for scores in (honest_scores, moved_scores)]
+    gained = hits[1] & ~hits[0]
     seconds = time.perf_counter() - began
     metrics = {
         **item_metrics(lists, honest_scores, moved_scores, together),
+        # of what the ranker says of the picture, whatever a gate or a random slot then makes of it
         "prediction_shift": float((after.scores - before.scores).double().mean()),
         "availability": availability(lists, honest_scores, moved_scores, together),
         **clean_metrics(lists),
         **gate.metrics(before, after),
     }
-    rates = torch.stack([hit_before.float().mean(0), lists.hits(moved_scores, COUNTED).float().mean(0)], dim=1)
+    rates = torch.stack([had.float().mean(0) for had in hits], dim=1)
     ranks = torch.stack([lists.ranks(scores).float().mean(0) for scores in (honest_scores, moved_scores)], dim=1)
     weights = sum(t.numel() for t in [*ranker.network.state_dict().values(), *ranker.tensors().values()])
     return Outcome(
@@ -236,18 +241,19 @@ def _random_slots(lists: Lists, shop: Shop, seed: int) -> Tensor:
 
 
 def _context(arena: Recommender, task: Task, desk: Desk, shop: Shop) -> PromotionContext:
-    """Return what the move says that it knows, and nothing else."""
+    """Return what the move says that it knows; of the shop, what everybody sees, to all but insiders."""
+    knows = arena.composed("move", task.payload["move"]["spelling"]).method.knows
+    shop = shop if knows == "ranker" else public(shop)
     seed, device = task.payload["seed"], arena.rules.device
     if (need := task.need("ranker")) is not None:
         ranker = _ranker(arena, need, desk)
-        knows_all = arena.composed("move", task.payload["move"]["spelling"]).method.knows == "ranker"
         return PromotionContext(
             shop=shop,
             seed=seed,
             device=device,
-            ranker=ranker if knows_all else None,
+            ranker=ranker if knows == "ranker" else None,
             network=ranker.network,
-            embed=ranker.embed,
+            embed=lambda pictures: ranker.embed(pictures),
         )
     network, _ = _features(arena, task, desk, shop)
     if network is None:

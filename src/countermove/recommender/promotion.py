@@ -44,8 +44,7 @@ class Meter:
 class PromotionContext:
     """What a mover may use.
 
-    shop:    what everybody sees of it: items, their pictures, how often they were bought. Who bought what is in it,
-             too; only a promotion that knows the ranker may look at that.
+    shop:    items, their pictures, how often they were bought; for promotions that know the ranker, by whom, too.
     ranker:  the fitted ranker, for promotions that know it.
     network: the extractor, for promotions that know it or the ranker.
     embed:   from float pictures [N, 3, H, W] to what the ranker compares, [N, K]; likewise.

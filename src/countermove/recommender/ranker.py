@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from countermove.errors import DataError
-from countermove.learning.scoring import EVALUATION_BATCH, to_model
+from countermove.learning.scoring import EVALUATION_BATCH, place, to_model
 from countermove.pixels.steps import frozen
 from countermove.recommender.extractor import features_of
 from countermove.recommender.shop import Shop
@@ -70,10 +70,14 @@ class Ranker(ABC):
     def recatalogued(self, catalogue: Tensor) -> Ranker:
         """Return the same ranker with other pictures in the catalogue, embedded: [I, K]."""
 
+    @abstractmethod
+    def placed(self, device: str) -> Ranker:
+        """Return the same ranker with its network and its tables on a device."""
+
     @property
+    @abstractmethod
     def users(self) -> int:
         """Return how many users it knows."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def embed_uint8(self, pictures: Tensor, *, device: str = "cpu") -> Tensor:
@@ -173,6 +177,11 @@ class DotRanker(Ranker):
         names = ("seekers", "catalogue", "user_factors", "item_factors", "item_bias", "projection", "scale")
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
+    def placed(self, device: str) -> DotRanker:
+        """Return the same ranker on a device, so that no step of a long ascent moves its tables there again."""
+        place(self.network, device)
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def recatalogued(self, catalogue: Tensor) -> DotRanker:
         """Return the same ranker with other pictures in the catalogue."""
         return replace(self, catalogue=catalogue)
@@ -203,14 +212,30 @@ class NearestRanker(Ranker):
 
     def visual(self, embedded: Tensor, users: Tensor | None = None) -> Tensor:
         """Return scores [U, N]; differentiable."""
-        profiles = self.profiles if users is None else self.profiles.index_select(0, users)
-        return -torch.sparse.mm(profiles.to(embedded), distances(self.catalogue.to(embedded), embedded))
+        profiles = self.profiles if users is None else self.profiles.index_select(0, users.to(self.profiles.device))
+        return -torch.sparse.mm(profiles.to(embedded), self.anchors_like(embedded).distances(embedded))
 
     def appeal(self, embedded: Tensor, aggregate: Aggregate) -> Tensor:
         """Return [N]. The sum over users and their items collapses to one weight an item of the catalogue."""
         if aggregate == "sum":
-            return -(self.weights.to(embedded) @ distances(self.catalogue.to(embedded), embedded))
+            return -(self.weights.to(embedded) @ self.anchors_like(embedded).distances(embedded))
         return torch.logsumexp(self.visual(embedded), dim=0)
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Return the catalogue, prepared for distances."""
+        return Anchors.of(self.catalogue)
+
+    def anchors_like(self, embedded: Tensor) -> Anchors:
+        """Return the prepared catalogue with a tensor's kind and place."""
+        kept = self.anchors
+        same = (kept.rows.dtype, kept.rows.device) == (embedded.dtype, embedded.device)
+        return kept if same else Anchors.of(self.catalogue.to(embedded))
+
+    def placed(self, device: str) -> NearestRanker:
+        """Return the same ranker on a device, so that no step of a long ascent moves its tables there again."""
+        place(self.network, device)
+        return replace(self, catalogue=self.catalogue.to(device), profiles=self.profiles.to(device))
 
     @cached_property
     def weights(self) -> Tensor:
@@ -219,8 +244,8 @@ class NearestRanker(Ranker):
 
     def score(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         """Return scores [u, n] of items in the catalogue."""
-        wanted = self.catalogue if items is None else self.catalogue[items]
-        return self.visual(wanted, users)
+        wanted = torch.arange(len(self.catalogue)) if items is None else items
+        return self.pairs(users, wanted.expand(len(users), -1))
 
     def pairs(self, users: Tensor, items: Tensor) -> Tensor:
         """Return scores [u, n] of users [u] and, for each, its own items of the catalogue [u, n].
@@ -247,15 +272,39 @@ class NearestRanker(Ranker):
         return replace(self, catalogue=catalogue)
 
 
-def distances(theirs: Tensor, mine: Tensor) -> Tensor:
-    """Return Euclidean distances [I, N] by one matrix product, never below a tiny length, so gradients stay finite.
+@dataclass(frozen=True)
+class Anchors:
+    """What distances to a fixed set of points [I, D] are computed from, made once.
 
-    theirs: [I, D]; mine: [N, D]. Both are centred first, which changes no distance but keeps the digits.
+    centre:  float [D]; subtracting it changes no distance but keeps the digits.
+    rows:    float [I, D], centred.
+    squares: float [I, 1], their squared lengths.
     """
-    centre = theirs.mean(0)
-    theirs, mine = theirs - centre, mine - centre
-    squares = theirs.square().sum(1)[:, None] + mine.square().sum(1) - 2 * theirs @ mine.t()
-    return squares.clamp_min(1e-12).sqrt()
+
+    centre: Tensor
+    rows: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor) -> Anchors:
+        """Prepare points [I, D]."""
+        centre = points.mean(0)
+        rows = points - centre
+        return cls(centre, rows, rows.square().sum(1)[:, None])
+
+    def distances(self, mine: Tensor) -> Tensor:
+        """Return Euclidean distances [I, N] to points [N, D] by one matrix product; differentiable.
+
+        Never below a tiny length, so that gradients stay finite.
+        """
+        mine = mine - self.centre
+        squares = self.squares + mine.square().sum(1) - 2 * self.rows @ mine.t()
+        return squares.clamp_min(1e-12).sqrt()
+
+
+def distances(theirs: Tensor, mine: Tensor) -> Tensor:
+    """Return Euclidean distances [I, N] of points [I, D] and [N, D], see `Anchors`."""
+    return Anchors.of(theirs).distances(mine)
 
 
 def load_ranker(path: Path, network: nn.Module) -> Ranker:

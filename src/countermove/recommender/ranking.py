@@ -26,11 +26,13 @@ class Lists:
     scores: float [U, n + 1], in descending order.
     tested: float [U], the tested item's score; NaN where a user has none.
     before: int64 [U], how many items stand before the tested one.
+    level:  int64 [U], how many candidates have exactly its score.
     """
 
     scores: Tensor
     tested: Tensor
     before: Tensor
+    level: Tensor
 
     @property
     def has_test(self) -> Tensor:
@@ -85,7 +87,8 @@ def make_lists(ranker: Ranker, shop: Shop, candidates: Tensor) -> Lists:
         scores[users] = torch.where(wanted < 0, -torch.inf, found)
         tested[users] = torch.where(shop.test[users] < 0, torch.nan, scores[users, 0])
     before = (scores[:, 1:] > tested[:, None]).sum(1)
-    return Lists(scores.sort(dim=1, descending=True).values, tested, before)
+    level = (scores[:, 1:] == tested[:, None]).sum(1)
+    return Lists(scores.sort(dim=1, descending=True).values, tested, before, level)
 
 
 def hits_together(lists: Lists, outside: Tensor, length: int, together: int) -> Tensor:

@@ -6,7 +6,7 @@ Legend: U users, I items, C cold items, M train interactions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -233,6 +233,16 @@ def _leave_out(
     train = np.stack([of_user, of_item], axis=1)[~is_test & ~is_validation]
     train = train[np.lexsort((train[:, 1], train[:, 0]))].astype(np.int64)
     return train, held["validation"], held["test"]
+
+
+def public(shop: Shop) -> Shop:
+    """Return what everybody sees of a shop: items, pictures, how often each was bought.
+
+    Not by whom (all interactions are put down to one and the same user), and not what is held out.
+    """
+    nothing = torch.full_like(shop.test, -1)
+    bought = torch.stack([torch.zeros_like(shop.train[:, 0]), shop.train[:, 1]], dim=1)
+    return replace(shop, train=bought, validation=nothing, test=nothing)
 
 
 def find_hook(shop: Shop, named: str) -> int:

@@ -5,7 +5,7 @@ Legend: U users, I items, D features, K visual factors, F item factors, n triple
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -93,7 +93,7 @@ def fit_visual_bpr(material: Material, settings: Settings) -> Fitted:
         if (epoch + 1) % JUDGED_EVERY == 0 or epoch + 1 == settings.epochs:
             ranker = _ranker(learned, network, features, scale, shop.cold)
             quality = judges.quality(ranker.pairs)
-            if quality > best:
+            if quality > best or judges.absent:
                 best, kept = quality, ranker
     assert kept is not None, "at least one epoch was judged"
     return Fitted(kept, seen)
@@ -111,9 +111,8 @@ def _loss(learned: Parameters, t: Triples, features: Tensor, settings: Settings)
 def _against_adversary(learned: Parameters, t: Triples, liked: Tensor, other: Tensor, settings: Settings) -> Tensor:
     """Return the loss after the adversary changed the features of both items, or all parameters, to raise it."""
     if settings.on_parameters:
-        fixed = learned.all()
-        gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, liked, other)).sum(), fixed)
-        changes = [settings.eps * _length(p) * F.normalize(g, dim=-1) for p, g in zip(fixed, gradients, strict=True)]
+        gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, liked, other)).sum(), learned.all())
+        changes = [settings.eps * change for change in _steps(learned, gradients)]
         return -F.logsigmoid(learned.moved(changes).preference(t, liked, other)).mean()
     pair = [side.detach().requires_grad_() for side in (liked, other)]
     gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, *pair)).sum(), pair)
@@ -122,9 +121,13 @@ def _against_adversary(learned: Parameters, t: Triples, liked: Tensor, other: Te
     return -F.logsigmoid(learned.preference(t, *moved)).mean()
 
 
-def _length(parameter: Tensor) -> Tensor:
-    """Return the mean length of a parameter's rows."""
-    return torch.linalg.vector_norm(parameter.detach(), dim=-1).mean()
+def _steps(learned: Parameters, gradients: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield a change of every parameter: each row along its gradient, by the mean length of the parameter's rows."""
+    for f, gradient in zip(fields(learned), gradients, strict=True):
+        parameter = getattr(learned, f.name)
+        rows = [t[:, None] if f.name == "bias" else t for t in (parameter.detach(), gradient)]  # a bias is a row itself
+        length = torch.linalg.vector_norm(rows[0], dim=-1).mean()
+        yield (length * F.normalize(rows[1], dim=-1)).view_as(parameter)
 
 
 def _fresh(users: int, items: int, width: int, settings: Settings, source: torch.Generator, device: str) -> Parameters:

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from countermove.errors import ConfigError
-from countermove.learning.scoring import place
+from countermove.errors import ConfigError, did_you_mean
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.jpeg import jpeg_differentiable
@@ -19,6 +18,7 @@ from countermove.recommender.promotion import PromotionContext, ascend, check_st
 from countermove.recommender.ranker import Aggregate, Ranker
 from countermove.recommender.stolen import ranker_from_lists
 
+AGGREGATES, MODES, KNOWLEDGE = ("paper", "sum", "sum-exp"), ("exact", "compat"), ("embeddings", "lists")
 BATCH, PASSES = 512, 10
 RATE = {"sum": 1e-4, "sum-exp": 1e-3}
 GATE_QUALITY = 75
@@ -36,7 +36,7 @@ class Insa:
                 VBPR); "paper": what Eq. 2.6 writes for the ranker at hand.
     mode:       "exact" sees the whole user base at every step: the sum collapses to one vector (VBPR) or one weight an
                 item (AlexRank), the other to one product in log-sum-exp form. "compat" goes through users in batches
-                of 512, ten times, at the paper's rates (1e-3 for DVBPR, else 1e-4), and then counts its own steps.
+                of 512, ten times, at the paper's rates (1e-3 for sum-exp, else 1e-4), and then counts its own steps.
     steps, lr:  of Adam, in exact mode.
     knowledge:  "embeddings", or "lists": the mover sees only the lists of `stolen` items that the ranker returns to
                 every user, fits a VBPR of its own on them, with the known features, and attacks that.
@@ -63,6 +63,10 @@ class Insa:
     def __post_init__(self) -> None:
         check_radius(self.eps, norm="linf")
         check_steps("insa", steps=self.steps, lr=self.lr)
+        for name, known in (("aggregate", AGGREGATES), ("mode", MODES), ("knowledge", KNOWLEDGE)):
+            if getattr(self, name) not in known:
+                hint = did_you_mean(str(getattr(self, name)), known)
+                raise ConfigError(f"move 'insa': {name} = {getattr(self, name)!r} is refused; {hint}")
         if self.stolen < 1 or self.gatekeeper < 0:
             raise ConfigError("move 'insa': stolen must be at least 1, and gatekeeper not negative")
 
@@ -71,9 +75,9 @@ class Insa:
         ranker = context.known_ranker()
         if self.knowledge == "lists":
             ranker = ranker_from_lists(ranker, context, length=self.stolen)
-        network = place(ranker.network, context.device)
+        ranker = ranker.placed(context.device)
         aggregate = ranker.aggregate if self.aggregate == "paper" else self.aggregate
-        appeal, steps, lr = self._appeal(ranker, aggregate, context)
+        appeal, steps, lr, counted = self._appeal(ranker, aggregate, context)
 
         def objective(pictures: Tensor, step: int) -> Tensor:
             embedded = ranker.embed(pictures)
@@ -81,13 +85,13 @@ class Insa:
             if self.gatekeeper:
                 after = ranker.embed(jpeg_differentiable(pictures, GATE_QUALITY))
                 noticed = torch.linalg.vector_norm(embedded - after, dim=1)
-                wanted = wanted - self.gatekeeper * (ranker.users if aggregate == "sum" else 1) * noticed
+                wanted = wanted - self.gatekeeper * (counted if aggregate == "sum" else 1) * noticed
             return wanted
 
         moved = ascend(
             batch.pictures,
             objective,
-            network=network,
+            network=ranker.network,
             ball=Ball(norm="linf", radius=self.eps),
             lr=lr,
             steps=steps,
@@ -98,10 +102,10 @@ class Insa:
 
     def _appeal(
         self, ranker: Ranker, aggregate: Aggregate, context: PromotionContext
-    ) -> tuple[Callable[[Tensor, int], Tensor], int, float]:
-        """Return what is raised, in how many steps, at which rate."""
+    ) -> tuple[Callable[[Tensor, int], Tensor], int, float, int]:
+        """Return what is raised, in how many steps, at which rate, and over how many users a step."""
         if self.mode == "exact":
-            return lambda embedded, step: ranker.appeal(embedded, aggregate), self.steps, self.lr
+            return lambda embedded, step: ranker.appeal(embedded, aggregate), self.steps, self.lr, ranker.users
         source = generator(context.seed, "insa-users")
         portions = [p for _ in range(PASSES) for p in torch.randperm(ranker.users, generator=source).split(BATCH)]
 
@@ -109,4 +113,4 @@ class Insa:
             scores = ranker.visual(embedded, portions[step])
             return scores.sum(0) if aggregate == "sum" else torch.logsumexp(scores, dim=0)
 
-        return appeal, len(portions), RATE[aggregate]
+        return appeal, len(portions), RATE[aggregate], min(BATCH, ranker.users)

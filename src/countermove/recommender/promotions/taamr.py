@@ -27,7 +27,8 @@ class Taamr:
     attack:  "fgsm" (one step of length eps) or "pgd" (steps of length eps / 6 from no change).
     steps:   of PGD (thesis: 20; the TAaMR code: 10).
     network, labels, groups, feature_epochs: the classifier, see `Extractor` (paper: torchvision:alexnet). The class
-             that is bought most is the one with most interactions of the items that the classifier puts in it.
+             that is bought most is the one with most interactions of the items that the classifier puts in it. As it
+             stands it is the very extractor that rankers with default settings see.
     """
 
     version: ClassVar[int] = 1

@@ -90,7 +90,7 @@ class Dvbpr:
             if (epoch + 1) % JUDGED_EVERY == 0 or epoch + 1 == self.epochs:
                 ranker = _ranker(network, seekers, shop, device)
                 quality = judges.quality(ranker.pairs)
-                if quality > best:
+                if quality > best or judges.absent:
                     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
                     best, kept = quality, (ranker, state)
         assert kept is not None, "at least one epoch was judged"
