@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, DataError
 from countermove.pixels.randomness import generator
 from countermove.recommender import candidates
 from countermove.recommender.candidates import Factors, FirstStage, choose_candidates, fit_bpr
@@ -148,6 +148,20 @@ def test_the_epoch_that_validates_best_is_kept(shop: Shop, monkeypatch: Any) -> 
     monkeypatch.setattr(Judges, "quality", lambda *_: next(verdicts))
     stopped, _ = fit_bpr(shop, replace(STAGE, epochs=10), seed=0)
     assert all(torch.equal(a, b) for a, b in zip(everything(kept), everything(stopped), strict=True))
+
+
+def test_the_last_epoch_is_kept_where_nobody_can_judge(shop: Shop, monkeypatch: Any) -> None:
+    blind = replace(shop, validation=torch.full((12,), -1))
+    kept, _ = fit_bpr(blind, replace(STAGE, epochs=12), seed=0)
+    rising = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr(Judges, "quality", lambda *_: next(rising))
+    last, _ = fit_bpr(shop, replace(STAGE, epochs=12), seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(everything(kept), everything(last), strict=True))
+
+
+def test_factors_that_grow_without_bound_are_refused(shop: Shop) -> None:
+    with pytest.raises(DataError, match="diverged"):
+        fit_bpr(shop, replace(STAGE, lr=1e6, epochs=20), seed=0)
 
 
 def test_judges_count_won_comparisons(shop: Shop) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from countermove.errors import ConfigError
 from countermove.game.config import make_config
@@ -14,9 +15,12 @@ from countermove.game.run import Summary, play, resolve
 from countermove.game.store import RunFolder
 from countermove.game.verdict import judge
 from countermove.recommender.arena import Recommender
+from countermove.recommender.data.planted import Planted
+from countermove.recommender.shop import public
 from countermove.report.inert import why_not_inert
 
-FEATURES = "feature_epochs=2, features='small-pooled(width=0.25)', groups=4"
+NETWORK = "small-pooled(width=0.25)"
+FEATURES = f"feature_epochs=2, features='{NETWORK}', groups=4"
 VBPR = f"vbpr(epochs=6, factors=4, {FEATURES}, visual=8)"
 ALEX = f"alexrank({FEATURES})"
 TABLE: dict[str, Any] = {
@@ -183,3 +187,27 @@ def test_honest_pictures_beside_the_promoted_one_hold_it_back(tmp_path: Path) ->
         summary = play(resolve(make_config(table)), tmp_path / str(pictures))
         reached.append(row(load_results(summary.run), INSA, "none", "alexrank").metrics["prediction_shift"])
     assert 0 < reached[1] < reached[0]
+
+
+def test_who_knows_no_ranker_sees_what_everybody_sees() -> None:
+    shop = Planted()()
+    seen = public(shop)
+    assert torch.equal(seen.popularity, shop.popularity)
+    assert seen.train[:, 0].unique().tolist() == [0]
+    assert set(seen.test.tolist()) == set(seen.validation.tolist()) == {-1}
+    assert torch.equal(seen.pictures, shop.pictures)
+
+
+def test_a_classifier_that_only_the_mover_needs_is_charged_to_the_mover() -> None:
+    taamr = f"taamr(feature_epochs=1, groups=3, network='{NETWORK}')"
+    table = {**TABLE, "countermoves": ["none"], "models": [ALEX], "moves": [taamr]}
+    cell = next(c for c in resolve(make_config(table)).cells if c.setting and c.setting.move.startswith("taamr"))
+    kinds = [task.kind for task in cell.charged_to("mover").values()]
+    assert sorted(kinds) == ["features", "move"]
+    assert [task.kind for task in cell.charged_to("trainer").values()].count("features") == 1
+
+
+def test_a_squeeze_beside_a_refit_does_not_fit_again() -> None:
+    table = {**TABLE, "countermoves": ["amr", "amr+jpeg", "amr+jpeg(quality=50)"], "models": [VBPR]}
+    cells = [c for c in resolve(make_config(table)).cells if c.setting and c.setting.countermove.startswith("amr")]
+    assert len({c.need("ranker") for c in cells}) == 1
