@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tools import make_docs
@@ -37,14 +38,14 @@ def test_the_audit_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", studies())
 @pytest.mark.parametrize("size", ["mini", "paper"])
-def test_every_study_is_a_valid_audit(name: str, size: str) -> None:
+def test_every_study_is_a_valid_audit(name: str, size: Literal["mini", "paper"]) -> None:
     from countermove.game.arena import Rules, arena_class
     from countermove.game.config import load_config
 
     path = studies()[name]
     if size == "paper" and "[sizes.paper]" not in path.read_text(encoding="utf-8"):
         size = "mini"
-    config = load_config(path, size=size)  # type: ignore[arg-type]
+    config = load_config(path, size=size)
     methods = arena_class(config.arena)(Rules()).methods
     for kind, spelled in config.axes().items():
         for text in spelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable
 from copy import deepcopy
@@ -269,10 +270,10 @@ def everything(ranker: Ranker) -> dict[str, Tensor]:
 
 
 def test_the_seed_decides_and_the_global_random_state_stays(method: RankerMethod, material: Materials) -> None:
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    states = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())
     first, again, other = (method.fit(material(seed)) for seed in (0, 0, 1))
     assert torch.equal(states[0], torch.get_rng_state())
-    assert (states[1], states[2]) == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[union-attr]
+    assert (states[1], states[2]) == (random.getstate(), pickle.dumps(np.random.get_state()))
     one, two, three = (everything(fitted.ranker) for fitted in (first, again, other))
     assert one.keys() == two.keys() == three.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -363,7 +364,8 @@ def preferred(p: visual_bpr.Parameters, seen: Tensor) -> list[Tensor]:
         looks = torch.dot(p.seekers[u], p.projection.t() @ seen[i]) + torch.dot(p.looks, seen[i])
         return torch.dot(p.users[u], p.items[i]) + looks + p.bias[i]
 
-    return [score(u, i) - score(u, j) for u, i, j in zip(T.users, T.liked, T.other, strict=True)]  # type: ignore[arg-type]
+    rows = torch.stack([T.users, T.liked, T.other], dim=1).tolist()
+    return [score(u, i) - score(u, j) for u, i, j in rows]
 
 
 def lost(preferences: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,12 +37,25 @@ def locate(path: str, root: Path | None) -> Path:
     Raises:
         DataError: when there is no such folder; the message says where it was sought.
     """
+    return _sought(path, root, Path.is_dir, "folder", "path=FOLDER")
+
+
+def locate_file(setting: str, path: str, root: Path | None) -> Path:
+    """Find a file that a setting names, in the same places.
+
+    Raises:
+        DataError: when there is no such file; the message says where it was sought.
+    """
+    return _sought(path, root, Path.is_file, "file", f"{setting}=FILE")
+
+
+def _sought(path: str, root: Path | None, fits: Callable[[Path], bool], what: str, give: str) -> Path:
     here = Path(path).expanduser()
     places = list(dict.fromkeys([here, data_folder(root) / here]))
     for place in places:
-        if place.is_dir():
+        if fits(place):
             return place
-    raise DataError(f"there is no folder {' or '.join(str(place.absolute()) for place in places)}; give path=FOLDER")
+    raise DataError(f"there is no {what} {' or '.join(str(place.absolute()) for place in places)}; give {give}")
 
 
 def fingerprint_files(files: Sequence[tuple[str, Path]], *, rehash: bool = False, extra: Sequence[str] = ()) -> str:

@@ -158,6 +158,32 @@ class Methods:
         return Part(named.name, method, int(cls.version))
 
 
+class Spelled:
+    """What an arena's spellings stand for, and what of them enters keys; each worked out once.
+
+    rehash: read the files that methods name again, whatever is remembered of them.
+    """
+
+    def __init__(self, methods: Methods, *, rehash: bool) -> None:
+        self._methods, self._rehash = methods, rehash
+        self._composed: dict[tuple[Kind, str], Composition] = {}
+        self._identities: dict[tuple[Kind, str], dict[str, Any]] = {}
+
+    def composed(self, kind: Kind, text: str) -> Composition:
+        """Return what a spelling stands for."""
+        key = (kind, text)
+        if key not in self._composed:
+            self._composed[key] = self._methods.compose(kind, text)
+        return self._composed[key]
+
+    def identity(self, kind: Kind, text: str) -> dict[str, Any]:
+        """Return what of it enters a key."""
+        key = (kind, text)
+        if key not in self._identities:
+            self._identities[key] = self.composed(kind, text).identity(rehash=self._rehash)
+        return self._identities[key]
+
+
 def load(target: str) -> Any:
     """Import ``"module:attribute"``.
 

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,8 +124,8 @@ class Published:
     def _remember(self, records: Iterable[Mapping[str, Any]]) -> None:
         for record in records:
             if "id" in record:
-                fields = (record.get(name) for name in ("source_sha256", "out", "out_sha256", "budget", "kept"))
-                self.lines[str(record["id"])] = Line(*fields)  # type: ignore[arg-type]
+                line: dict[str, Any] = {f.name: record.get(f.name) for f in fields(Line)}
+                self.lines[str(record["id"])] = Line(**line)
 
     def _read(self) -> tuple[list[dict[str, Any]], int, int]:
         """Return the records of all whole lines, the length of these lines, and that of the file, in bytes."""

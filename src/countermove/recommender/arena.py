@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from countermove import learning, nets, pixels, recommender
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Payer, Setting, Task
-from countermove.game.methods import Composition, Kind, Methods, build
+from countermove.game.methods import Composition, Methods, Spelled, build
 from countermove.recommender.methods import METHODS
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Recommender:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._composed: dict[tuple[Kind, str], Composition] = {}
-        self._identities: dict[tuple[Kind, str], dict[str, Any]] = {}
+        spelled = Spelled(METHODS, rehash=rules.rehash)
+        self.composed, self._identity = spelled.composed, spelled.identity
         self._shops: dict[str, Shop] = {}
 
     @property
@@ -55,13 +55,6 @@ class Recommender:
         from countermove.recommender.candidates import FirstStage
 
         return build(FirstStage, self.rules.training, what="[training]")
-
-    def composed(self, kind: Kind, spelled: str) -> Composition:
-        """Return what a spelling stands for; built once."""
-        key = (kind, spelled)
-        if key not in self._composed:
-            self._composed[key] = METHODS.compose(kind, spelled)
-        return self._composed[key]
 
     def check(self, axes: Mapping[str, Sequence[str]]) -> None:
         """Refuse axes that do not fit this arena."""
@@ -146,7 +139,9 @@ class Recommender:
 
     def samples(self, task: Task) -> int:
         """Return how many pictures a cell embeds: every cold item's, before and after."""
-        return 2 * len(self.shop(task.payload["data"]["spelling"]).cold)
+        spelled = task.payload["data"]["spelling"]
+        stated = getattr(self.composed("data", spelled).method, "cold", 0)
+        return 2 * (stated or len(self.shop(spelled).cold))
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Make an artifact."""
@@ -234,12 +229,6 @@ class Recommender:
         stage = {key: value for key, value in asdict(self.first_stage).items() if key not in COUNTING}
         payload = {**self._common(setting), "first_stage": stage}
         return Task("candidates", f"candidates | {setting.data} | seed {setting.seed}", payload)
-
-    def _identity(self, kind: Kind, spelled: str) -> dict[str, Any]:
-        key = (kind, spelled)
-        if key not in self._identities:
-            self._identities[key] = self.composed(kind, spelled).identity(rehash=self.rules.rehash)
-        return self._identities[key]
 
     def _common(self, setting: Setting) -> dict[str, Any]:
         """Return what every task of a grid point depends on."""

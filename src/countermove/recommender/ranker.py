@@ -30,7 +30,6 @@ from countermove.recommender.extractor import features_of
 from countermove.recommender.shop import Shop
 
 Aggregate = Literal["sum", "sum-exp"]
-USERS_AT_ONCE = 512
 
 
 class Ranker(ABC):

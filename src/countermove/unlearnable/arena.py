@@ -10,7 +10,7 @@ from countermove import learning, nets, pixels
 from countermove.errors import ConfigError
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
-from countermove.game.methods import Composition, Kind, Methods, build
+from countermove.game.methods import Composition, Methods, Spelled, build
 from countermove.learning.recipe import Recipe
 from countermove.unlearnable.data.sources import MODIFIERS
 from countermove.unlearnable.methods import METHODS
@@ -35,8 +35,8 @@ class Unlearnable:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._composed: dict[tuple[Kind, str], Composition] = {}
-        self._identities: dict[tuple[Kind, str], dict[str, Any]] = {}
+        spelled = Spelled(METHODS, rehash=rules.rehash)
+        self.composed, self._identity = spelled.composed, spelled.identity
         self._data: dict[str, DataSet] = {}
 
     @property
@@ -48,13 +48,6 @@ class Unlearnable:
     def recipe(self) -> Recipe:
         """Return how models are trained."""
         return build(Recipe, self.rules.training, what="[training]")
-
-    def composed(self, kind: Kind, spelled: str) -> Composition:
-        """Return what a spelling stands for; built once."""
-        key = (kind, spelled)
-        if key not in self._composed:
-            self._composed[key] = METHODS.compose(kind, spelled)
-        return self._composed[key]
 
     def check(self, axes: Mapping[str, Sequence[str]]) -> None:
         """Refuse axes that do not fit this arena."""
@@ -183,12 +176,6 @@ class Unlearnable:
         for modifier in modifiers:
             data = modifier.method(data, seed=seed)
         return data
-
-    def _identity(self, kind: Kind, spelled: str) -> dict[str, Any]:
-        key = (kind, spelled)
-        if key not in self._identities:
-            self._identities[key] = self.composed(kind, spelled).identity(rehash=self.rules.rehash)
-        return self._identities[key]
 
     def _common(self, setting: Setting) -> dict[str, Any]:
         """Return what every task of a grid point depends on."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from countermove.errors import ConfigError, DataError
-from countermove.game.content import fingerprint_files, locate
+from countermove.game.content import fingerprint_files, locate, locate_file
 from countermove.pixels.files import OnBroken, safe_child, walk_pictures
-from countermove.recommender.data.tables import Table, check_table, locate_file, read_table
+from countermove.recommender.data.tables import Table, check_table, read_table
 
 if TYPE_CHECKING:
     from torch import Tensor

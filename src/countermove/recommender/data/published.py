@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from countermove.errors import ConfigError, CountermoveError, DataError
-from countermove.game.content import fingerprint_files, locate
+from countermove.game.content import fingerprint_files, locate, locate_file
 from countermove.pixels.files import read_npy, walk_pictures
 from countermove.recommender.data.conversion import FORMAT, MANIFEST, PARTS, TABLE, convert
-from countermove.recommender.data.tables import locate_file
 
 if TYPE_CHECKING:
     from countermove.recommender.shop import Shop

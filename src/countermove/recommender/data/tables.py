@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from countermove.errors import ConfigError, DataError, did_you_mean
-from countermove.game.content import data_folder
 
 KINDS = (".csv", ".parquet")
 # From here on neighbouring integers share one floating-point number.
@@ -90,20 +89,6 @@ def check_table(setting: str, path: str) -> None:
     """
     if Path(path).suffix.lower() not in KINDS:
         raise ConfigError(f"{setting} = {path!r} is refused: a table ends in {' or '.join(KINDS)}")
-
-
-def locate_file(setting: str, path: str, root: Path | None) -> Path:
-    """Find a file that a setting names: as it stands, seen from here, else below the data folder.
-
-    Raises:
-        DataError: when there is no such file; the message says where it was sought.
-    """
-    here = Path(path).expanduser()
-    places = list(dict.fromkeys([here, data_folder(root) / here]))
-    for place in places:
-        if place.is_file():
-            return place
-    raise DataError(f"there is no file {' or '.join(str(p.absolute()) for p in places)}; give {setting}=FILE")
 
 
 def read_table(path: Path, needed: Mapping[str, str], *, optional: Sequence[str] = ()) -> Table:
