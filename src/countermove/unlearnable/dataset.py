@@ -14,8 +14,8 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.batch import Batch
+from countermove.pixels.randomness import pick
 from countermove.unlearnable.data.reading import Split
-from countermove.unlearnable.data.selection import pick
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,1 @@
+"""The moves of this arena, one file each."""

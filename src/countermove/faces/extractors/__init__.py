@@ -1,0 +1,1 @@
+"""What turns a face into features: small networks trained here, and architectures with public weights."""

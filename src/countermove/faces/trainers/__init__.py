@@ -1,0 +1,1 @@
+"""The countermoves of this arena, one file each."""
