@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 from countermove.unlearnable.data import DATA
 from countermove.unlearnable.data.selection import split_off_test
 from countermove.unlearnable.dataset import DataSet, choose_moved, from_arrays

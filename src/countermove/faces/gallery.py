@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from countermove.errors import DataError
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 
 LEAST_PUBLISHED = 2
 """Photos of a mover in the gallery; one alone has no other of the same person to be compared with."""

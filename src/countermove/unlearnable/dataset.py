@@ -14,7 +14,7 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.batch import Batch
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 from countermove.unlearnable.data.reading import Split
 
 

@@ -10,7 +10,7 @@ from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files, locate
 from countermove.pixels.decode import Limits
 from countermove.pixels.files import OnBroken, walk_pictures
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 from countermove.unlearnable.data.reading import Entry, read_entries, thin
 from countermove.unlearnable.data.selection import check_limits
 

@@ -12,7 +12,7 @@ from PIL import Image
 from countermove.errors import DataError
 from countermove.pixels.decode import Limits, decode_picture
 from countermove.pixels.files import OnBroken, read_picture
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 
 Split = tuple[np.ndarray, np.ndarray | Sequence[int], Sequence[str]]
 """Pictures uint8 [N, H, W, 3], labels [N], ids."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from countermove.errors import ConfigError
-from countermove.pixels.randomness import pick
+from countermove.pixels.selection import pick
 
 
 def split_off_test(ids: Sequence[str], labels: Sequence[int], fraction: float, *, seed: int) -> np.ndarray:
