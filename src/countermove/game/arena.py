@@ -22,6 +22,7 @@ Number = TypeVar("Number", float, np.ndarray)
 ARENAS = {
     "unlearnable": "countermove.unlearnable.arena:Unlearnable",
     "recommender": "countermove.recommender.arena:Recommender",
+    "faces": "countermove.faces.arena:Faces",
 }
 
 

@@ -7,7 +7,7 @@ channels_last memory. benchmarks/training_loop.py measures this against the usua
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,9 @@ from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, place, predict
 from countermove.learning.stopping import History, Stopping, stage_epochs
 from countermove.pixels.randomness import generator as make_generator
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From a model's output and the targets to one number, the mean over a batch."""
 
 
 @dataclass
@@ -61,6 +64,7 @@ def train(
     probes: Mapping[str, Examples] | None = None,
     stop: Stopping | None = None,
     stages: int = 0,
+    loss: Loss = F.cross_entropy,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> Training:
@@ -81,6 +85,7 @@ def train(
         probes: more pictures that it is scored on after every epoch, by name.
         stop: when to stop early; the model of the last epoch stays in place, what counts is `kept_epoch`.
         stages: how many equidistant epochs' weights to return, the last epoch's among them.
+        loss: of the model's output and labels [n] (class probabilities [n, classes] where there are batch steps).
         device: "cpu" or "cuda".
         checkpoint: where to go on from.
 
@@ -90,7 +95,7 @@ def train(
     began = time.perf_counter()
     generator = make_generator(seed, "training")
     place(model, device)
-    trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, device)
+    trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, loss, device)
     data, labels = padded(received.pictures, recipe.crop).to(device), received.labels.to(device)
     log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
     kept, history = stage_epochs(recipe.epochs, stages), History(stop)
@@ -129,9 +134,10 @@ class _Trainer:
         steps: tuple[BatchStep, ...],
         model_steps: tuple[ModelStep, ...],
         classes: int,
+        loss: Loss,
         device: str,
     ) -> None:
-        self.model, self.recipe, self.generator = model, recipe, generator
+        self.model, self.recipe, self.generator, self.loss = model, recipe, generator, loss
         self.steps, self.model_steps, self.classes, self.device = steps, model_steps, classes, device
         self.run = torch.compile(model) if device == "cuda" else model
         self.layers_state: Tensor | None = None
@@ -176,7 +182,7 @@ class _Trainer:
             group["lr"] = self.recipe.lr_at(step, steps)
         with self._half_precision():
             logits = self.run(pictures)
-            loss = F.cross_entropy(logits, targets)
+            loss = self.loss(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

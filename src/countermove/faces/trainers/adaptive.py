@@ -1,0 +1,46 @@
+"""An extractor that has seen cloaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from countermove.errors import ConfigError
+from countermove.faces.trainer import Adaptation, Plan, read_known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """Fine-tuning on other people's cloaked and clean photos under one name each, Radiya-Dixit et al. 2022.
+
+    arXiv:2106.14851, section 3.3. The trainer has the tool, cloaks photos of people who are in no gallery, and goes on
+    training the extractor on both; the head is then thrown away. No pairs are formed: naming both alike is what pulls
+    them together.
+
+    known:  the cloaks that the trainer has, spelled as moves; empty: the one it meets. With others than that, it is
+            the secret cloak of the paper's reviews.
+    photos: at most so many of each person's photos are cloaked with each.
+    epochs, lr: of the fine-tuning.
+
+    Differs from the paper: SGD under a cosine schedule, all photos in every epoch, where it draws batches uniformly
+    over identities for Keras's Adadelta.
+    """
+
+    version: ClassVar[int] = 1
+    known: tuple[str, ...] = ()
+    photos: int = 10
+    epochs: int = 10
+    lr: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", read_known(self.known, "adaptive"))
+        if min(self.photos, self.epochs) < 1 or self.lr <= 0:
+            raise ConfigError("countermove 'adaptive': photos, epochs and lr are above 0")
+
+    def __call__(self, plan: Plan) -> Plan:
+        """Return the plan with the fine-tuning."""
+        if plan.adaptation is not None:
+            raise ConfigError("countermove 'adaptive' stands twice in a reply; name several cloaks in known=[...]")
+        return replace(
+            plan, adaptation=Adaptation(known=self.known, photos=self.photos, epochs=self.epochs, lr=self.lr)
+        )
