@@ -270,9 +270,7 @@ class _Labelled:
 
     step: BatchStep
 
-    def __call__(
-        self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return self.step(pictures, targets, generator=generator)[0], targets
 
 

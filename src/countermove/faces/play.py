@@ -128,9 +128,7 @@ def _seen(stored: Tensor, batch: Batch) -> dict[str, float]:
     """Return how much of the structure is left, mean and worst over photos, where photos are large enough to tell."""
     if min(stored.shape[2:]) < SMALLEST_SSIM or not len(stored):
         return {}
-    found = torch.cat(
-        [ssim(to_float(a), b) for a, b in zip(stored.split(256), batch.pictures.split(256), strict=True)]
-    )
+    found = torch.cat([ssim(to_float(a), b) for a, b in zip(stored.split(256), batch.pictures.split(256), strict=True)])
     return {"ssim": float(found.mean()), "ssim_worst": float(found.min())}
 
 
@@ -318,8 +316,10 @@ class _Names:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scores:
-    """Shares of test photos that are named rightly: each mover's own when they move [M] and when nobody does [M];
-    others' on average over worlds.
+    """Shares of test photos that are named rightly.
+
+    moved, clean: each mover's own, when they move and when nobody does, [M].
+    others:       all others' photos, on average over worlds.
     """
 
     moved: Tensor

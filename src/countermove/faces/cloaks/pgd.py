@@ -52,9 +52,7 @@ class Pgd:
         model = Ensemble(context.placed())
         ball = Ball(norm="linf", radius=self.eps)
         shape = (1, *batch.pictures.shape[1:])
-        start = per_sample(
-            context.seed, "pgd", batch.ids, lambda source: ball.draw(torch.empty(shape), source)[0]
-        )
+        start = per_sample(context.seed, "pgd", batch.ids, lambda source: ball.draw(torch.empty(shape), source)[0])
         changes = sign_gradient(
             model,
             batch.pictures,

@@ -11,7 +11,7 @@ from countermove.faces.trainer import On, Plan, Purification, check_on, read_kno
 
 @dataclass(frozen=True, kw_only=True)
 class Purifier:
-    """A network that gives clean photos back, trained on other people's, in the manner of PuFace 2024, arXiv:2406.02253.
+    """A network that gives clean photos back, after PuFace 2024, arXiv:2406.02253.
 
     A small convolutional network learns what to add to a cloaked photo so that pixels and features become the clean
     photo's, and to leave clean photos alone. It works on all photos that are collected; the extractor stays as it is.
