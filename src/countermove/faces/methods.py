@@ -13,6 +13,11 @@ MOVES = {
     "none": f"{_CLOAKS}.none:NoCloak",
     "random-noise": f"{_CLOAKS}.random_noise:RandomNoise",
     "pgd": f"{_CLOAKS}.pgd:Pgd",
+    "fawkes-0.3": f"{_CLOAKS}.fawkes_targeted:FawkesTargeted",
+    "fawkes": f"{_CLOAKS}.fawkes:Fawkes",
+    "lowkey": f"{_CLOAKS}.lowkey:LowKey",
+    "opom": f"{_CLOAKS}.opom:Opom",
+    "in-turn": f"{_CLOAKS}.in_turn:InTurn",
 }
 
 COUNTERMOVES = {

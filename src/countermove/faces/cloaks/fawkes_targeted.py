@@ -1,0 +1,135 @@
+"""Fawkes as released in 2020: towards somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from countermove.errors import ConfigError, DataError
+from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, read_surrogates
+from countermove.faces.crafting import Adadelta, Dssim, from_tanh, gradient_of, to_tanh
+from countermove.faces.extractor import embed
+from countermove.pixels.batch import Batch
+from countermove.pixels.randomness import generator
+from countermove.pixels.rounding import to_uint8
+from countermove.pixels.steps import frozen
+
+Mode = Literal["min", "low", "mid", "high", "ultra"]
+MODES: dict[str, tuple[float, int, float]] = {
+    "min": (0.002, 20, 40.0),
+    "low": (0.003, 50, 35.0),
+    "mid": (0.005, 200, 20.0),
+    "high": (0.008, 500, 10.0),
+    "ultra": (0.01, 1000, 8.0),
+}
+"""Budget (DSSIM), steps, learning rate."""
+
+_SLOWER, _THIRDS = 0.8, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FawkesTargeted:
+    """Fawkes 0.3, features towards another person's within a DSSIM budget, Shan et al. 2020, arXiv:2002.08327.
+
+    The algorithm of release 0.3: each mover takes one of the 20 people whose mean features are furthest from their own,
+    at random; every photo's features are drawn to f(x) + 2 (that person's mean - the mover's mean). Adadelta in tanh
+    space; loss 1e6 max(DSSIM - budget, 0)^2 + |goal - f(x')| / |goal|; the rate falls by a fifth after each third. The
+    photo with the nearest features is kept, whatever its DSSIM.
+
+    extractors: what it is made on, jointly (release: one).
+    mode:       min, low, mid, high or ultra: DSSIM .002, .003, .005, .008, .01; 20, 50, 200, 500, 1000 steps.
+    budget, steps, lr: instead of the mode's.
+    furthest:   among how many people the target is drawn.
+
+    Differs from release 0.3: targets are people of the public, where it downloads a bank of embeddings; the contrast of
+    crops is not stretched.
+    """
+
+    version: ClassVar[int] = 1
+    norm: ClassVar[None] = None
+    extractors: tuple[str, ...] = ("plain",)
+    mode: Mode = "mid"
+    budget: float | None = None
+    steps: int | None = None
+    lr: float | None = None
+    furthest: int = 20
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extractors", read_surrogates(self.extractors, "fawkes-0.3"))
+        if self.mode not in MODES:
+            raise ConfigError(f"move 'fawkes-0.3': mode = {self.mode!r} is refused; it is {', '.join(MODES)}")
+        budget, steps, lr = self.schedule()
+        if not 0 < budget < 1 or steps < 1 or lr <= 0 or self.furthest < 1:
+            raise ConfigError("move 'fawkes-0.3': budget, steps, lr and furthest are above 0, budget below 1")
+
+    def surrogates(self) -> tuple[str, ...]:
+        """Return the extractors it is made on."""
+        return self.extractors
+
+    def schedule(self) -> tuple[float, int, float]:
+        """Return budget, steps and learning rate."""
+        budget, steps, lr = MODES[self.mode]
+        return (
+            budget if self.budget is None else self.budget,
+            steps if self.steps is None else self.steps,
+            lr if self.lr is None else self.lr,
+        )
+
+    def __call__(self, batch: Batch, *, context: CloakContext) -> Batch:
+        """Return the cloaked photos.
+
+        Raises:
+            DataError: when there is nobody else to look like.
+        """
+        model = Ensemble(context.placed())
+        features = embed(model, to_uint8(batch.pictures), device=context.device)
+        goals = features + self._shifts(batch, features, model, context)
+        _, steps, _ = self.schedule()
+        moved = torch.empty_like(batch.pictures)
+        with frozen(model):
+            for rows in torch.arange(len(batch)).split(PHOTOS_AT_ONCE):
+                photos, goal = (t[rows].to(context.device) for t in (batch.pictures, goals))
+                moved[rows] = self._moved(model, photos, goal).cpu()
+        context.meter.samples += steps * len(batch) * len(context.embedders)
+        return batch.with_pictures(moved)
+
+    def _shifts(self, batch: Batch, features: Tensor, model: nn.Module, context: CloakContext) -> Tensor:
+        """Return how far every photo's features shall go, [N, D]: twice the way from the owner's mean to another's."""
+        if not len(context.others):
+            raise DataError("fawkes-0.3 makes people look like others, and there is nobody else's photo here")
+        others = embed(model, context.others, device=context.device)
+        bank = torch.stack([others[context.other_people == p].mean(0) for p in context.other_people.unique()])
+        shifts = torch.empty_like(features)
+        for person in batch.labels.unique().tolist():
+            rows = batch.labels == person
+            own = features[rows].mean(0)
+            far = (bank - own).norm(dim=1).argsort(descending=True)[: self.furthest]
+            source = generator(context.seed, "fawkes target", batch.classes[person])
+            target = bank[far[int(torch.randint(len(far), (), generator=source))]]
+            shifts[rows] = 2 * (target - own)
+        return shifts
+
+    def _moved(self, model: nn.Module, clean: Tensor, goal: Tensor) -> Tensor:
+        budget, steps, lr = self.schedule()
+        z, dssim, length = to_tanh(clean), Dssim(clean), goal.norm(dim=1)
+        adadelta, best = Adadelta.like(z), clean.clone()
+        nearest = torch.full((len(clean),), torch.inf, device=clean.device)
+        third = max(1, steps // _THIRDS)
+        for step in range(steps):
+            seen: list[Tensor] = []
+
+            def loss(z: Tensor, seen: list[Tensor] = seen) -> Tensor:
+                photos = from_tanh(z)
+                distance = (goal - model(photos)).norm(dim=1) / length
+                seen.extend([photos.detach(), distance.detach()])
+                return 1e6 * (dssim(photos) - budget).clamp_min(0).square() + distance
+
+            _, gradient = gradient_of(loss, z)
+            photos, distance = seen
+            better = distance < nearest
+            best[better], nearest[better] = photos[better], distance[better]
+            z = adadelta.move(z, gradient, lr * _SLOWER ** (step // third))
+        return best

@@ -1,0 +1,68 @@
+"""Who changes tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from countermove.errors import ConfigError
+from countermove.faces.cloak import CloakContext
+from countermove.pixels.batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """Photos of earlier times wear an earlier cloak, Radiya-Dixit et al. 2022, arXiv:2106.14851, section 3.6.
+
+    Each mover's photos, ordered by id, are divided into as many equal parts as there are cloaks, and nothing that was
+    published is ever changed again: switching to a better tool late leaves the first part as it is.
+
+    cloaks: spelled as moves, the earliest first; none stands for photos published before there was any.
+    """
+
+    version: ClassVar[int] = 1
+    norm: ClassVar[None] = None
+    cloaks: tuple[str, ...] = ("none", "pgd")
+
+    def __post_init__(self) -> None:
+        from countermove.faces.methods import METHODS  # it lists this one, too
+
+        if len(self.cloaks) < 2:
+            raise ConfigError("move 'in-turn': name two cloaks or more, the earliest first")
+        read = tuple(METHODS.compose("move", spelled) for spelled in self.cloaks)
+        if any(isinstance(composition.method, InTurn) for composition in read):
+            raise ConfigError("move 'in-turn' cannot stand inside itself; name all cloaks in one list")
+        object.__setattr__(self, "cloaks", tuple(composition.spelling for composition in read))
+
+    def surrogates(self) -> tuple[str, ...]:
+        """Return the extractors of all cloaks, those of the first one first."""
+        return tuple(name for cloak in self._methods() for name in cloak.surrogates())
+
+    def __call__(self, batch: Batch, *, context: CloakContext) -> Batch:
+        """Return the cloaked photos."""
+        methods = self._methods()
+        moved, part, first = batch.pictures.clone(), self._parts(batch), 0
+        for number, method in enumerate(methods):
+            its = slice(first, first + len(method.surrogates()))
+            first = its.stop
+            rows = (part == number).nonzero().flatten()
+            if len(rows):
+                own = replace(context, embedders=context.embedders[its], names=context.names[its])
+                moved[rows] = method(batch.select(rows), context=own).pictures
+        return batch.with_pictures(moved)
+
+    def _parts(self, batch: Batch) -> torch.Tensor:
+        """Return which cloak every photo wears, int64 [N]."""
+        part = torch.empty(len(batch), dtype=torch.int64)
+        for person in batch.labels.unique().tolist():
+            rows = (batch.labels == person).nonzero().flatten().tolist()
+            rows.sort(key=lambda i: batch.ids[i])
+            part[rows] = torch.arange(len(rows)) * len(self.cloaks) // len(rows)
+        return part
+
+    def _methods(self) -> list:
+        from countermove.faces.methods import METHODS
+
+        return [METHODS.compose("move", spelled).method for spelled in self.cloaks]

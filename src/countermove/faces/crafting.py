@@ -1,0 +1,116 @@
+"""What cloaks that count structural similarity share. Legend: N photos of 3 x H x W."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from countermove.errors import DataError
+from countermove.pixels.squeezes import gaussian_weights
+
+WINDOW, SIGMA = 11, 1.5
+_STEADY, _CONTRAST = 0.01**2, 0.03**2
+_DECAY, _EPS = 0.95, 1e-7
+_INSIDE = 1 - 1e-6
+
+
+class Dssim:
+    """Structural dissimilarity (1 - SSIM) / 2 to fixed photos, differentiable; their own terms are computed once.
+
+    Gaussian window of 11 x 11 with sigma 1.5, positions whose window lies inside, mean over channels: tf.image.ssim's
+    settings, and those of `pixels.ssim`, in float32. Both photos are shifted by the clean one's mean first, which
+    changes neither variances nor covariance and keeps their differences accurate.
+    """
+
+    def __init__(self, clean: Tensor) -> None:
+        """Compute the clean photos' terms.
+
+        Raises:
+            DataError: when a side is under 11 pixels.
+        """
+        if min(clean.shape[2:]) < WINDOW:
+            raise DataError(f"photos of {clean.shape[3]} x {clean.shape[2]} pixels are too small for DSSIM: 11 x 11")
+        self.shift = clean.mean((2, 3), keepdim=True)
+        self.clean = clean - self.shift
+        self.weights = torch.tensor(gaussian_weights(WINDOW, SIGMA), dtype=clean.dtype, device=clean.device)
+        self.mean = self._blur(self.clean)
+        self.variance = self._blur(self.clean.square()) - self.mean.square()
+
+    def __call__(self, moved: Tensor) -> Tensor:
+        """Return one number a photo, [N]; 0 for equal ones, at most 1."""
+        moved = moved - self.shift
+        count = len(moved)
+        mean, square, product = self._blur(torch.cat([moved, moved.square(), moved * self.clean])).split(count)
+        variance = square - mean.square()
+        covariance = product - mean * self.mean
+        here, there = mean + self.shift, self.mean + self.shift
+        light = (2 * here * there + _STEADY) / (here.square() + there.square() + _STEADY)
+        shape = (2 * covariance + _CONTRAST) / (variance + self.variance + _CONTRAST)
+        return (1 - (light * shape).mean((1, 2, 3))) / 2
+
+    def rows(self, index: Tensor) -> Dssim:
+        """Return the same for some of the photos."""
+        some = object.__new__(Dssim)
+        some.weights = self.weights
+        for name in ("shift", "clean", "mean", "variance"):
+            setattr(some, name, getattr(self, name)[index])
+        return some
+
+    def _blur(self, pictures: Tensor) -> Tensor:
+        count, channels, height, width = pictures.shape
+        flat = pictures.reshape(count * channels, 1, height, width)
+        flat = F.conv2d(F.conv2d(flat, self.weights.view(1, 1, -1, 1)), self.weights.view(1, 1, 1, -1))
+        return flat.view(count, channels, *flat.shape[2:])
+
+
+@dataclass
+class Adadelta:
+    """Zeiler's method with Keras's constants (decay 0.95, epsilon 1e-7); every entry has its own state."""
+
+    square: Tensor
+    step: Tensor
+
+    @classmethod
+    def like(cls, z: Tensor) -> Adadelta:
+        """Begin with nothing."""
+        return cls(torch.zeros_like(z), torch.zeros_like(z))
+
+    def move(self, z: Tensor, gradient: Tensor, lr: float) -> Tensor:
+        """Return z after a step downhill."""
+        self.square = _DECAY * self.square + (1 - _DECAY) * gradient.square()
+        step = ((self.step + _EPS) / (self.square + _EPS)).sqrt() * gradient
+        self.step = _DECAY * self.step + (1 - _DECAY) * step.square()
+        return z - lr * step
+
+    def rows(self, index: Tensor) -> Adadelta:
+        """Return the state of some rows."""
+        return Adadelta(self.square[index], self.step[index])
+
+
+def to_tanh(photos: Tensor) -> Tensor:
+    """Return z with (tanh(z) + 1) / 2 = photos, clipped just inside [0, 1] so that z is finite."""
+    return ((2 * photos - 1) * _INSIDE).atanh()
+
+
+def from_tanh(z: Tensor) -> Tensor:
+    """Return photos in [0, 1]."""
+    return (z.tanh() + 1) / 2
+
+
+def gradient_of(objective: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an objective's values, one a row, and their gradient.
+
+    Raises:
+        DataError: when the gradient is not finite.
+    """
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        values = objective(at)
+        (gradient,) = torch.autograd.grad(values.sum(), at)
+    if not gradient.isfinite().all():
+        raise DataError("the extractor's gradient is not finite; check its weights")
+    return values.detach(), gradient
