@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError, WeightsError
 from countermove.faces.extractors import pretrained
-from countermove.faces.extractors.embedder import Embedder
+from countermove.faces.extractors.embedder import PublicEmbedder
 from countermove.faces.extractors.iresnet import IResNet
 from countermove.faces.extractors.pretrained import build_architecture, load_embedder
 from countermove.faces.extractors.specs import EMBEDDERS, EmbedderSpec
@@ -356,13 +356,13 @@ def test_an_embedder_normalises_reorders_and_resizes_for_itself():
     flat = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(2, 3, 20, 20)
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
     for order, seen in (("rgb", [0.2, 0.5, 0.9]), ("bgr", [0.9, 0.5, 0.2])):
-        embedder = Embedder(Mean(), side=8, channel_order=order, mean=mean, std=std)  # pyright: ignore[reportArgumentType]
+        embedder = PublicEmbedder(Mean(), side=8, channel_order=order, mean=mean, std=std)  # pyright: ignore[reportArgumentType]
         wanted = (torch.tensor(seen) - torch.tensor(mean)) / torch.tensor(std)
         torch.testing.assert_close(embedder(flat), F.normalize(wanted, dim=0).expand(2, 3))
 
 
 def test_an_embedder_is_frozen_but_lets_gradients_through_to_pictures():
-    embedder = Embedder(Mean(), side=8)
+    embedder = PublicEmbedder(Mean(), side=8)
     assert embedder.train() is embedder
     assert not any(module.training for module in embedder.modules())
     assert not any(p.requires_grad for p in embedder.parameters())
@@ -378,4 +378,4 @@ def test_an_embedder_is_frozen_but_lets_gradients_through_to_pictures():
 @pytest.mark.parametrize("wrong", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8).byte()])
 def test_an_embedder_refuses_what_are_no_pictures(wrong: Tensor):
     with pytest.raises(DataError, match="float RGB pictures"):
-        Embedder(Mean(), side=8)(wrong)
+        PublicEmbedder(Mean(), side=8)(wrong)

@@ -5,6 +5,7 @@ Legend: N photos, D features.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol
@@ -15,21 +16,17 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.faces.gallery import Faces
-from countermove.faces.losses import LOSSES, Head, Loss, fresh_head, margin_loss
+from countermove.faces.losses import Head, Loss, fresh_head, margin_loss
 from countermove.game import spelling
 from countermove.game.methods import build, load
 from countermove.game.spelling import Named
-from countermove.learning.augment import BatchStep, CutoutStep, ModelStep
+from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training, train
-from countermove.learning.operations import apply
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import EVALUATION_BATCH, Examples, place, to_model
-from countermove.nets.registry import build_network, check_network
-from countermove.pixels.balls import Ball
-from countermove.pixels.randomness import generator
 from countermove.pixels.selection import pick
-from countermove.pixels.steps import frozen, sign_gradient
+from countermove.pixels.steps import frozen
 
 PeopleOf = Literal["all", "first", "second"]
 Augment = Literal["plain", "strong"]
@@ -46,16 +43,16 @@ ERAS = {
 
 
 class Embedder(nn.Module):
-    """A network with normalised features: photos [N, 3, S, S] in [0, 1] to unit vectors [N, D]."""
+    """A network with features of length one: photos [N, 3, S, S] in [0, 1] to [N, dim]."""
 
-    def __init__(self, body: nn.Module, dim: int) -> None:
-        """Put batch normalisation behind a body that gives [N, dim]."""
-        super().__init__()
-        self.body, self.neck, self.dim = body, nn.BatchNorm1d(dim), dim
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Return how many features there are."""
 
+    @abstractmethod
     def raw(self, photos: Tensor) -> Tensor:
         """Return features before they are normalised in length."""
-        return self.neck(self.body(photos))
 
     def forward(self, photos: Tensor) -> Tensor:
         """Return unit vectors."""
@@ -76,9 +73,13 @@ class Trained(nn.Module):
 
 
 class Extractor(Protocol):
-    """How features are made."""
+    """How features are made. Extractors are frozen dataclasses, like methods.
+
+    stored: whether its weights are kept in the run folder; not where they are a file of the user's.
+    """
 
     version: ClassVar[int]
+    stored: ClassVar[bool]
 
     def blank(self, faces: Faces, *, seed: int) -> Embedder:
         """Return the embedder whose weights are still to be read; with weights from elsewhere, the whole one."""
@@ -97,86 +98,9 @@ class Extractor(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Small:
-    """A small network trained on the public's photos.
-
-    network:   one of ours, as on the command line: small-residual, 'small-cnn(width=2)', resnet-18.
-    dim:       features.
-    loss:      softmax, arcface or cosface.
-    scale, margin: of the last two.
-    people:    "all" of the public, or its "first" or "second" half, chosen by name: two halves share nobody.
-    augment:   "plain" (crop and flip), or "strong" (also colours, sharpness, small turns, a hole).
-    adversary: radius (L-infinity) of adversarial training, with 4 steps that move the features; 0: none.
-    epochs, lr: of SGD with momentum.
-    build:     another number is another draw of weights and order.
-    """
-
-    version: ClassVar[int] = 1
-    network: str = "small-residual"
-    dim: int = 128
-    loss: Loss = "softmax"
-    scale: float = 16.0
-    margin: float = 0.2
-    people: PeopleOf = "all"
-    augment: Augment = "plain"
-    adversary: float = 0.0
-    epochs: int = 20
-    lr: float = 0.1
-    build: int = 0
-
-    def __post_init__(self) -> None:
-        check_network(self.network)
-        if self.loss not in LOSSES or self.people not in ("all", "first", "second"):
-            raise ConfigError(f"extractor small: loss = {self.loss!r}, people = {self.people!r} is refused")
-        if self.augment not in ("plain", "strong"):
-            raise ConfigError(f"extractor small: augment = {self.augment!r} is refused; it is plain or strong")
-        if min(self.dim, self.epochs) < 1 or self.scale <= 0 or self.margin < 0 or not 0 <= self.adversary < 1:
-            raise ConfigError("extractor small: dim, epochs and scale are above 0, margin and adversary not below")
-
-    def blank(self, faces: Faces, *, seed: int) -> Embedder:
-        """Return the untrained embedder."""
-        source = generator(seed, "extractor", self.build)
-        return Embedder(build_network(self.network, self.dim, faces.side, source), self.dim)
-
-    def recipe(self) -> Recipe:
-        """Return how it is trained."""
-        return Recipe(epochs=self.epochs, lr=self.lr)
-
-    def criterion(self) -> tuple[Loss, float, float]:
-        """Return the loss, its scale and its margin."""
-        return self.loss, self.scale, self.margin
-
-    def fit(
-        self, faces: Faces, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
-    ) -> tuple[Embedder, Training]:
-        """Train it on the public's photos.
-
-        Raises:
-            DataError: when the public has fewer than two people for it.
-        """
-        examples, people = public_examples(faces, self.people)
-        embedder = self.blank(faces, seed=seed)
-        steps = (Strong(),) if self.augment == "strong" else ()
-        models = (FeatureAdversary(self.adversary),) if self.adversary else ()
-        log = fit_embedder(
-            embedder,
-            examples,
-            people,
-            extractor=self,
-            recipe=self.recipe(),
-            seed=int(torch.randint(2**31, (), generator=generator(seed, "fit", self.build))),
-            steps=steps,
-            model_steps=models,
-            device=device,
-            checkpoint=checkpoint,
-        )
-        return embedder.eval(), log
-
-
 EXTRACTORS = {
-    "small": "countermove.faces.extractor:Small",
-    "pretrained": "countermove.faces.extractors.pretrained:Pretrained",
+    "small": "countermove.faces.extractors.small:Small",
+    "public": "countermove.faces.extractors.public:Public",
 }
 
 
@@ -272,59 +196,6 @@ class _Labelled:
 
     def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return self.step(pictures, targets, generator=generator)[0], targets
-
-
-@dataclass(frozen=True)
-class Strong:
-    """Colours, sharpness and small turns at random, then a hole of a quarter of the side."""
-
-    def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the changed batch."""
-        for names, most in ((("Color", "Brightness", "Contrast", "Sharpness"), 0.7), (("Rotate", "ShearX"), 1.0)):
-            which = torch.randint(-1, len(names), (len(pictures),), generator=generator)
-            strength = most * (2 * torch.rand(len(pictures), generator=generator) - 1)
-            if "Rotate" in names:
-                strength = torch.where(which == 0, 15 * strength, 0.2 * strength)
-            pictures = apply(pictures, names, which, strength)
-        return CutoutStep(pictures.shape[-1] // 4)(pictures, targets, generator=generator)
-
-
-@dataclass(frozen=True)
-class FeatureAdversary:
-    """Adversarial training of an extractor: photos whose features are moved as far as they go.
-
-    eps:   radius (L-infinity).
-    steps: of 2.5 eps / steps each, from a random start.
-    """
-
-    eps: float
-    steps: int = 4
-
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes spent on every photo."""
-        return self.steps
-
-    def __call__(
-        self, model: nn.Module, pictures: Tensor, targets: Tensor, *, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return moved photos and the same targets."""
-        assert isinstance(model, Trained), "an extractor is trained with its head"
-        with frozen(model.embedder), torch.no_grad():
-            clean = model.embedder(pictures)
-        changes = sign_gradient(
-            model.embedder,
-            pictures,
-            clean,
-            ball=Ball(norm="linf", radius=self.eps),
-            step=2.5 * self.eps / self.steps,
-            steps=self.steps,
-            minimize=False,
-            random_start=generator,
-            loss=squared_distance,
-            chunk=len(pictures),
-        )
-        return pictures + changes, targets
 
 
 def squared_distance(features: Tensor, reference: Tensor) -> Tensor:

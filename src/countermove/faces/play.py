@@ -61,7 +61,8 @@ def make_extractor(arena: Arena, task: Task, desk: Desk) -> Crafted:
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
-    save_weights(embedder, desk.folder / WEIGHTS)
+    if extractor.stored:
+        save_weights(embedder, desk.folder / WEIGHTS)
     facts = {"train_accuracy": log.train_accuracy[-1]} if log.train_accuracy else {}
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=log.samples), facts=facts)
 
@@ -365,8 +366,10 @@ def _embedders(task: Task, plan: Plan) -> list[Task]:
 def _embedder(arena: Arena, need: Task, desk: Desk) -> Embedder:
     """Read an extractor or an adapted one, on the device, in evaluation mode."""
     base = need if need.kind == "extractor" else need.needs[0]
-    embedder = _extractor(base).blank(_faces(arena, need), seed=need.payload["seed"])
-    load_weights(embedder, desk.artifact(need) / WEIGHTS)
+    extractor = _extractor(base)
+    embedder = extractor.blank(_faces(arena, need), seed=need.payload["seed"])
+    if need is not base or extractor.stored:
+        load_weights(embedder, desk.artifact(need) / WEIGHTS)
     place(embedder, arena.rules.device)
     return embedder.eval()
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import DataError
+from countermove.faces.extractor import Embedder
 from countermove.nets.parts import Normalize
 
 ChannelOrder = Literal["rgb", "bgr"]
 
 
-class Embedder(nn.Module):
+class PublicEmbedder(Embedder):
     """A frozen network that resizes, reorders and normalises for itself.
 
     Its parameters get no gradients, pictures do. It stays in evaluation mode: `train` changes nothing.
@@ -46,26 +48,36 @@ class Embedder(nn.Module):
         self.channel_order = channel_order
         self.sha256 = sha256
         self.verified = verified
+        self._dim = 0
         self.requires_grad_(False)
         super().train(False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Embed RGB pictures [N, 3, H, W] in [0, 1] as [N, D], each of length 1.
+    @property
+    def dim(self) -> int:
+        """Return how many features there are; found out by asking once."""
+        if not self._dim:
+            weight = next(self.net.parameters(), self.normalize.mean)
+            with torch.no_grad():
+                self._dim = self.raw(torch.zeros(1, 3, self.side, self.side, device=weight.device)).shape[1]
+        return self._dim
+
+    def raw(self, photos: Tensor) -> Tensor:
+        """Embed RGB photos [N, 3, H, W] in [0, 1] as [N, dim], of whatever length.
 
         Raises:
-            DataError: when these are no such pictures.
+            DataError: when these are no such photos.
         """
-        if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
+        if photos.ndim != 4 or photos.shape[1] != 3 or not photos.is_floating_point():
             raise DataError(
-                f"faces to embed are float RGB pictures [N, 3, H, W]; got {pictures.dtype} {list(pictures.shape)}"
+                f"faces to embed are float RGB photos [N, 3, H, W]; got {photos.dtype} {list(photos.shape)}"
             )
-        if pictures.shape[2:] != (self.side, self.side):
+        if photos.shape[2:] != (self.side, self.side):
             size = (self.side, self.side)
-            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True, align_corners=False)
+            photos = F.interpolate(photos, size, mode="bilinear", antialias=True, align_corners=False)
         if self.channel_order == "bgr":
-            pictures = pictures.flip(1)
-        return F.normalize(self.net(self.normalize(pictures)), dim=1)
+            photos = photos.flip(1)
+        return self.net(self.normalize(photos))
 
-    def train(self, mode: bool = True) -> Embedder:
+    def train(self, mode: bool = True) -> PublicEmbedder:
         """Stay in evaluation mode, whatever is asked."""
         return self

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, WeightsError, did_you_mean
-from countermove.faces.extractors.embedder import Embedder
+from countermove.faces.extractors.embedder import PublicEmbedder
 from countermove.faces.extractors.inception_resnet_v1 import InceptionResnetV1
 from countermove.faces.extractors.iresnet import IResNet
 from countermove.faces.extractors.specs import EMBEDDERS, EmbedderSpec
@@ -32,7 +32,7 @@ _BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, 
 
 def load_embedder(
     name: str, *, folder: Path | None = None, sha256: str | None = None, download: bool = False
-) -> Embedder:
+) -> PublicEmbedder:
     """Return a public face network with its weights, frozen.
 
     Which names are known::
@@ -73,7 +73,7 @@ def load_embedder(
     if path is None:
         path = _find(spec, folder, download)
     state = _tensors(spec, path)
-    return Embedder(
+    return PublicEmbedder(
         _fitted(spec, state, path),
         side=spec.side,
         channel_order=spec.channel_order,
@@ -191,12 +191,12 @@ def _fitted(spec: EmbedderSpec, state: dict[str, Tensor], path: Path) -> nn.Modu
     return net
 
 
-def _from_open_clip(spelled: str, *, folder: Path | None, sha256: str | None, download: bool) -> Embedder:
+def _from_open_clip(spelled: str, *, folder: Path | None, sha256: str | None, download: bool) -> PublicEmbedder:
     inner = spelled if sha256 is None or "(" in spelled else f"{spelled}(sha256={sha256})"
     net = load(inner, folder=folder, download=download)
     side = getattr(net.get_submodule("net"), "image_size", 224)
     known = re.search(r"sha256\s*=\s*([0-9a-fA-F]{64})", inner)
-    return Embedder(
+    return PublicEmbedder(
         net,
         side=side if isinstance(side, int) else side[0],
         sha256=known[1].lower() if known else "",

@@ -54,7 +54,7 @@ class Linear:
             clean=clean,
             sure=sure,
         )
-        return Recognised(named=named, parameters=start.coef_.size + start.intercept_.size)
+        return Recognised(named=named, parameters=np.size(start.coef_) + np.size(start.intercept_))
 
     def _fit(
         self, gallery: Tensor, owner: Tensor, tests: Tensor, start: LogisticRegression | None
@@ -62,7 +62,11 @@ class Linear:
         scaler = StandardScaler().fit(gallery.double().numpy())
         model = LogisticRegression(C=self.c, max_iter=self.most, warm_start=True)
         if start is not None:
-            model.coef_, model.intercept_, model.classes_ = start.coef_.copy(), start.intercept_.copy(), start.classes_
+            model.coef_, model.intercept_, model.classes_ = (
+                np.copy(start.coef_),
+                np.copy(start.intercept_),
+                start.classes_,
+            )
         model.fit(scaler.transform(gallery.double().numpy()), owner.numpy())
         chances = np.asarray(model.predict_proba(scaler.transform(tests.double().numpy())))
         return model, torch.from_numpy(chances.argmax(1)), torch.from_numpy(chances.max(1)).float()
