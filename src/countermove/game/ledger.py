@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from countermove.errors import ConfigError
 from countermove.game.dates import TIMELESS, Dates, check_date
-from countermove.game.results import Results
+from countermove.game.results import Results, Row
 from countermove.game.verdict import Estimate, Reply, judge
 
 EVERYBODY = "*"
@@ -160,12 +160,23 @@ def _limited(results: Results, known: Sequence[Reply], moves: tuple[str, ...]) -
             "models": tuple(m for m in results.config.models if m in models),
         }
     )
-    played = {"none", *moves}
+    played = {Reply("none", model) for model in models} | set(known)
     rows = tuple(
         row
         for row in results.rows
-        if row.setting.move in played
-        and row.setting.model in models
-        and Reply(row.setting.countermove, row.setting.model) in {*known, Reply("none", row.setting.model)}
+        if row.setting.model in models
+        and (
+            _controls(results, row)
+            or (row.setting.move in {"none", *moves} and Reply(row.setting.countermove, row.setting.model) in played)
+        )
     )
     return replace(results, config=config, rows=rows)
+
+
+def _controls(results: Results, row: Row) -> bool:
+    """Whether a row is of a positive control, which has no date."""
+    setting = row.setting
+    return any(
+        setting.move in ("none", control.move) and setting.countermove in ("none", control.countermove)
+        for control in results.arena.controls(setting.data)
+    )

@@ -160,10 +160,10 @@ def _over_time(results: Results, width: int) -> Iterator[RenderableType]:
         dates = list(dict.fromkeys(moment.trained for moment in mine))
         table = Table(box=box.SIMPLE_HEAD, title=f"Left over time: {data}", title_justify="left", title_style="bold")
         name = max(16, width - 12 * (len(dates) + 1))
-        for head in ("published", "move"):
-            table.add_column(head, width=name if head == "move" else None)
+        table.add_column("published", min_width=9)
+        table.add_column("move", width=name)
         for date in dates:
-            table.add_column(Text(f"trained\n{date}"))
+            table.add_column(f"trained\n{date}", min_width=max(7, len(date)))
         left = {(moment.move, moment.trained): moment.left for moment in mine}
         for out, move in dict.fromkeys((moment.published, moment.move) for moment in mine):
             told = (left.get((move, date)) for date in dates)
