@@ -159,7 +159,7 @@ def _over_time(results: Results, width: int) -> Iterator[RenderableType]:
         mine = [moment for moment in found if moment.data == data]
         dates = list(dict.fromkeys(moment.trained for moment in mine))
         table = Table(box=box.SIMPLE_HEAD, title=f"Left over time: {data}", title_justify="left", title_style="bold")
-        name = max(16, width - 12 * (len(dates) + 1))
+        name = max(16, width - 14 - 10 * len(dates))
         table.add_column("published", min_width=9)
         table.add_column("move", width=name)
         for date in dates:
