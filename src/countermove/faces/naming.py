@@ -68,8 +68,8 @@ def nearest(views: Views) -> Named:
 
     The names are those that refitting the neighbours for every mover would give: in world m only mover m's photos
     differ, so a photo's best match is either the best clean one of everybody else (the best or second best person of
-    the clean world) or the best of mover m's cloaked ones. Of two people as near (copies of a photo under two names) the
-    earlier one is named, in every world.
+    the clean world) or the best of mover m's cloaked ones. Of two people as near (copies of a photo under two names)
+    the earlier one is named, in every world.
     """
     count, movers = len(views.tests), views.movers
     worlds = torch.empty(count, movers, dtype=torch.int64)
