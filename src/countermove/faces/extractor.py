@@ -105,11 +105,16 @@ EXTRACTORS = {
 
 
 def read_extractor(spelled: str, owner: str) -> tuple[str, Extractor]:
-    """Return an extractor's canonical spelling and itself; eras stand for what they are.
+    """Return an extractor's canonical spelling and itself; what is an era is spelled as that.
 
     Raises:
         ConfigError: when it is unknown, or has settings that are refused.
     """
+    text, method = _read(spelled, owner)
+    return next((name for name, era in ERAS.items() if _read(era, name) == (text, method)), text), method
+
+
+def _read(spelled: str, owner: str) -> tuple[str, Extractor]:
     named, *others = spelling.parse(ERAS.get(spelled, spelled))
     if others:
         raise ConfigError(f"{owner}: one extractor is needed, not {spelled!r}")

@@ -68,7 +68,8 @@ def nearest(views: Views) -> Named:
 
     The names are those that refitting the neighbours for every mover would give: in world m only mover m's photos
     differ, so a photo's best match is either the best clean one of everybody else (the best or second best person of
-    the clean world) or the best of mover m's cloaked ones.
+    the clean world) or the best of mover m's cloaked ones. Of two people as near (copies of a photo under two names)
+    the earlier one is named, in every world.
     """
     count, movers = len(views.tests), views.movers
     worlds = torch.empty(count, movers, dtype=torch.int64)
@@ -79,14 +80,16 @@ def nearest(views: Views) -> Named:
         rows = slice(start, start + TESTS_AT_ONCE)
         honest = best_by_person(views.tests[rows], views.clean, views.owner, movers)
         cloaked = best_by_person(views.tests[rows], views.moved, views.owner, movers)
-        top = honest.topk(2, dim=1)
-        first, second = top.indices[:, :1], top.indices[:, 1:]
+        nearest_one = honest.max(1, keepdim=True)
+        first = nearest_one.indices
+        runner_up = honest.scatter(1, first, -torch.inf).max(1, keepdim=True)
         itself = first == everybody  # world m takes its best match away
-        other = torch.where(itself, second, first)
-        best = torch.where(itself, top.values[:, 1:], top.values[:, :1])
-        worlds[rows] = torch.where(cloaked > best, everybody, other)
+        other = torch.where(itself, runner_up.indices, first)
+        best = torch.where(itself, runner_up.values, nearest_one.values)
+        wins = (cloaked > best) | ((cloaked == best) & (everybody < other))
+        worlds[rows] = torch.where(wins, everybody, other)
         similarity[rows] = torch.maximum(cloaked, best)
-        clean[rows], sure[rows] = first[:, 0], top.values[:, 0]
+        clean[rows], sure[rows] = first[:, 0], nearest_one.values[:, 0]
     return Named(worlds=worlds, similarity=similarity, clean=clean, sure=sure)
 
 
