@@ -53,7 +53,7 @@ class CloakRow:
     ours: bool = False
 
 
-TURN = "cloaks=['opom(steps=2)', 'fawkes(mode=low, steps=4)', none, 'pgd(extractors=[plain, arc], steps=2)']"
+TURN = "cloaks=['opom(steps=2)', 'fawkes(mode=low, steps=4)', none, 'pgd(extractors=[plain, margin], steps=2)']"
 ROWS: dict[str, list[CloakRow]] = {
     "none": [CloakRow(random=False, ours=True)],
     "random-noise": [CloakRow(ours=True), CloakRow("eps=3/255")],
@@ -74,7 +74,7 @@ ROWS: dict[str, list[CloakRow]] = {
     "lowkey": [
         CloakRow("steps=4"),
         CloakRow("extractors=[plain], steps=3, views=blurred"),
-        CloakRow("c=0, extractors=[plain, arc, strong], faithful=true, start=0.01, steps=3, views=plain"),
+        CloakRow("c=0, extractors=[plain, margin, strong], faithful=true, start=0.01, steps=3, views=plain"),
     ],
     "opom": [
         CloakRow("steps=4", by_person=True),
@@ -192,7 +192,7 @@ def test_settings_that_no_cloak_takes_are_refused(bench: Bench) -> None:
             for bad in ("-1", "-0.5", ".nan", "inf", "many"):
                 with pytest.raises(ConfigError, match=rf"{field.name}|{name}"):
                     METHODS.compose("move", f"{name}({field.name}={bad})")
-    for bad in ("[]", "[plane]", "[none]", "['plain+arc']"):
+    for bad in ("[]", "[plane]", "[none]", "['plain+margin']"):
         if "extractors" in {field.name for field in dataclasses.fields(method)}:
             with pytest.raises(ConfigError, match=name):
                 METHODS.compose("move", f"{name}(extractors={bad})")
@@ -767,7 +767,7 @@ def test_lowkey_is_its_own_loop_photo_by_photo(views: str, c: float, batch: Batc
 def test_as_released_the_last_one_with_a_network_stands_for_all_of_them(batch: Batch, context: Contexts) -> None:
     few, given = batch.select([3, 8]), dataclasses.replace(context(3), names=("big", "small", "big"))
     first, second, third = given.embedders
-    settings = "extractors=[plain, arc, strong], steps=4"
+    settings = "extractors=[plain, margin, strong], steps=4"
     repaired = cloaked(f"lowkey({settings})", few, given)
     released = cloaked(f"lowkey({settings}, faithful=true)", few, given)
     assert apart(repaired, lowkey_by_hand(few, [first, second, third], 4)) < 0.01
@@ -934,7 +934,7 @@ def test_parts_follow_ids_and_each_cloak_gets_its_own_extractors(
         )
     given = context(3)
     shuffled = batch.select(torch.randperm(len(batch), generator=generator(0)))
-    method: Any = METHODS.compose("move", "in-turn(cloaks=['opom(extractors=[plain, arc])', none, pgd])").method
+    method: Any = METHODS.compose("move", "in-turn(cloaks=['opom(extractors=[plain, margin])', none, pgd])").method
     assert len(method.surrogates()) == 3
     assert method.surrogates()[2] == "target"
     moved = method(shuffled, context=given)

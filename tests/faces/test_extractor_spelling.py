@@ -20,7 +20,9 @@ def test_eras_are_different_extractors() -> None:
     assert len({read_extractor(era, "test")[1] for era in ERAS}) == len(ERAS)
 
 
-@pytest.mark.parametrize("spelled", ["small(dim=16)", "small(loss=cosface, network='small-cnn(width=2)')", "small"])
+@pytest.mark.parametrize(
+    "spelled", ["small(dim=16)", "small(loss=cosface, network='small-cnn(width=2)')", "small(dim=64)"]
+)
 def test_a_spelling_is_read_back(spelled: str) -> None:
     text, extractor = read_extractor(spelled, "test")
     assert read_extractor(text, "test") == (text, extractor)
@@ -53,7 +55,7 @@ def test_a_cloak_as_it_comes_is_spelled_by_its_name_alone(move: str) -> None:
     [
         ("plane", "plain"),
         ("smal(dim=3)", "small"),
-        ("plain+arc", "one extractor"),
+        ("plain+margin", "one extractor"),
         ("small(loss=triplet)", "softmax"),
         ("small(people=third)", "second"),
         ("small(augment=weak)", "strong"),
