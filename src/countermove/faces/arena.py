@@ -163,15 +163,15 @@ class Faces:
         payload = {**self._common(setting), "extractor": identity(spelled, rehash=self.rules.rehash)}
         return Task("extractor", f"extractor {spelled} | {setting.data} | seed {setting.seed}", payload, payer=payer)
 
-    def _surrogate_tasks(self, setting: Setting, move: str) -> tuple[Task, ...]:
-        return tuple(self._extractor_task(setting, name, "mover") for name in self._made_on(move, setting.model))
+    def _surrogate_tasks(self, setting: Setting, move: str, payer: Payer) -> tuple[Task, ...]:
+        return tuple(self._extractor_task(setting, name, payer) for name in self._made_on(move, setting.model))
 
     def _move_task(self, setting: Setting) -> Task | None:
         if self.composed("move", setting.move).is_none:
             return None
         payload = {**self._common(setting), "move": self._identity("move", setting.move)}
         label = f"cloak {setting.move} | {setting.data} | seed {setting.seed}"
-        return Task("move", label, payload, self._surrogate_tasks(setting, setting.move), payer="mover")
+        return Task("move", label, payload, self._surrogate_tasks(setting, setting.move, "mover"), payer="mover")
 
     def _known_tasks(self, setting: Setting, asked: Knowing) -> tuple[Task, ...]:
         """Return the public's photos, cloaked with what the trainer has; none where it meets none and has none."""
@@ -181,7 +181,7 @@ class Faces:
                 "known",
                 f"cloak the public's photos with {move} | {setting.data} | seed {setting.seed}",
                 {**self._common(setting), "move": self._identity("move", move), "photos": asked.photos},
-                self._surrogate_tasks(setting, move),
+                self._surrogate_tasks(setting, move, "trainer"),
             )
             for move in asked.known or met
         )
