@@ -35,16 +35,16 @@ HALF = 0.5
 DETECTED = ("detector_auc", "detector_recall", "detector_false_alarms")
 
 _SMALL = (
-    "Extractors called small(...) are trained here, on a few thousand photos at most. Their rates are not those of the "
-    "recognisers that search engines and governments use, and not the papers': a cloak that holds against them has "
-    "shown nothing about those."
+    "Extractors without weights from elsewhere are trained here, on a few thousand photos at most. Their rates are not "
+    "those of the recognisers that search engines and governments use, and not the papers': a cloak that holds against "
+    "them has shown nothing about those."
 )
 
 
 def panels(arena: Faces, run: RunFolder, results: Results) -> Sequence[Panel]:
     """Return what the audit has something to show for."""
     made: list[Panel] = []
-    if any(arena.extractor(model).startswith("small") for model in results.axis("model")):
+    if any(arena.composed("model", model).method.features()[1].stored for model in results.axis("model")):
         made.append(Panel(title="Whose rates these are", html=f"<p>{escape(_SMALL)}</p>", summary=""))
     for data in results.axis("data"):
         on = f" on {data}" if len(results.axis("data")) > 1 else ""
