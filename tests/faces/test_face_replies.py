@@ -56,13 +56,13 @@ def without_squeezes(made: Plan) -> Plan:
 
 PLANS = {
     "none": Plan(),
-    "adaptive": Plan(adaptation=Adaptation(known=(), photos=10, epochs=10, lr=0.05)),
+    "adaptive": Plan(adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1)),
     "adaptive(epochs=3, known=[pgd, 'fawkes(mode=high)'], lr=0.01, photos=2)": Plan(
         adaptation=Adaptation(known=("pgd", "fawkes(mode=high)"), photos=2, epochs=3, lr=0.01)
     ),
-    "adaptive+top-2": Plan(adaptation=Adaptation(known=(), photos=10, epochs=10, lr=0.05), mixture="top-2"),
+    "adaptive+top-2": Plan(adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1), mixture="top-2"),
     "adaptive+confidence(quantile=0.3)": Plan(
-        adaptation=Adaptation(known=(), photos=10, epochs=10, lr=0.05), mixture="confidence", quantile=0.3
+        adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1), mixture="confidence", quantile=0.3
     ),
     "leaked": Plan(leaked=1),
     "leaked(photos=3)": Plan(leaked=3),
