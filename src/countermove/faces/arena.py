@@ -35,6 +35,7 @@ class Faces:
         spelled = Spelled(METHODS, rehash=rules.rehash)
         self.composed, self._identity = spelled.composed, spelled.identity
         self._sets: dict[str, FaceSet] = {}
+        self._extractors: dict[str, dict[str, Any]] = {}
 
     @property
     def methods(self) -> Methods:
@@ -51,7 +52,11 @@ class Faces:
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
         for spelled in axes["countermove"]:
-            _ = self.plan(spelled)
+            if self.plan(spelled).growing is None:
+                continue
+            for model in axes["model"]:
+                if self.composed("model", model).parts[0].name != "nearest":
+                    raise ConfigError(f"countermove {spelled!r} is for nearest neighbours; {model} has none")
 
     def controls(self, data: str) -> Sequence[Control]:
         """Return the cloak that knows the trainer's extractor against clean photos that were never cloaked."""
@@ -160,7 +165,9 @@ class Faces:
     def _extractor_task(self, setting: Setting, spelled: str, payer: Payer = "trainer") -> Task:
         from countermove.faces.extractor import identity
 
-        payload = {**self._common(setting), "extractor": identity(spelled, rehash=self.rules.rehash)}
+        if spelled not in self._extractors:  # public weights are hashed for it
+            self._extractors[spelled] = identity(spelled, rehash=self.rules.rehash)
+        payload = {**self._common(setting), "extractor": self._extractors[spelled]}
         return Task("extractor", f"extractor {spelled} | {setting.data} | seed {setting.seed}", payload, payer=payer)
 
     def _surrogate_tasks(self, setting: Setting, move: str, payer: Payer) -> tuple[Task, ...]:

@@ -128,3 +128,38 @@ def fall_back(first: Named, second: Named, threshold: float) -> Named:
         clean=torch.where(unsure_clean, second.clean, first.clean),
         sure=first.sure,
     )
+
+
+def grown(named: Named, views: Views, *, threshold: float, rounds: int) -> Named:
+    """Return the names when photos that are named surely join the gallery, round by round, in every world.
+
+    Args:
+        named: what a nearest neighbour says; its similarities are compared with those between test photos.
+        views: the features.
+        threshold: similarity from which a photo joins.
+        rounds: at most so many; it ends before when nothing changes.
+    """
+    alike = (views.tests @ views.tests.T).fill_diagonal_(-torch.inf)
+    worlds = [
+        _grown(*world, alike, threshold, rounds) for world in zip(named.worlds.T, named.similarity.T, strict=True)
+    ]
+    clean, sure = _grown(named.clean, named.sure, alike, threshold, rounds)
+    return Named(
+        worlds=torch.stack([names for names, _ in worlds], dim=1),
+        similarity=torch.stack([similarity for _, similarity in worlds], dim=1),
+        clean=clean,
+        sure=sure,
+    )
+
+
+def _grown(names: Tensor, sure: Tensor, alike: Tensor, threshold: float, rounds: int) -> tuple[Tensor, Tensor]:
+    """Return names [T] and similarities [T] in one world."""
+    for _ in range(rounds):
+        joined = sure >= threshold
+        near = alike.masked_fill(~joined, -torch.inf).max(1)
+        better = ~joined & (near.values > sure)
+        if not better.any():
+            break
+        names = torch.where(better, names[near.indices], names)
+        sure = torch.where(better, near.values, sure)
+    return names, sure
