@@ -422,7 +422,7 @@ def test_an_untrained_purifier_changes_nothing(few_faces: Faces) -> None:
     photos = to_float(few_faces.photos[:4])
     assert torch.equal(purify(photos, network=blank_purifier(8, seed=0), device="cpu"), photos)
     state = torch.get_rng_state()
-    first, again, other = (blank_purifier(8, seed=seed).layers[0].weight for seed in (0, 0, 1))
+    first, again, other = (next(blank_purifier(8, seed=seed).parameters()) for seed in (0, 0, 1))
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -463,11 +463,8 @@ def test_a_purifier_learns_to_take_a_pattern_away(few_faces: Faces, trained: Cal
 # detecting
 
 
-def detection(**settings: object) -> Detection:
-    return plan("detector").detection.__class__(  # type: ignore[union-attr]
-        **{"known": (), "photos": 10, "epochs": 6, "lr": 0.05, "network": "small-pooled(width=0.25)", "quality": None}
-        | settings
-    )
+def detection(*, epochs: int = 6, quality: int | None = None) -> Detection:
+    return Detection(known=(), photos=10, epochs=epochs, lr=0.05, network="small-pooled(width=0.25)", quality=quality)
 
 
 def obvious(photos: Tensor) -> Tensor:

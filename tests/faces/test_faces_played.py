@@ -284,7 +284,7 @@ def test_access_says_what_a_mover_knew(played: tuple[Summary, Results]) -> None:
         (NEWER, f"in-turn(cloaks=['none', '{PGD}'])", "white"),
         (NEWER, "in-turn(cloaks=['none', fawkes])", "near-black"),
         ("nearest", "fawkes", "white"),
-        ("nearest(extractor=arc)", "lowkey", "near-black"),
+        ("nearest(extractor=margin)", "lowkey", "near-black"),
         ("nearest(extractor=strong)", "lowkey", "white"),
     ):
         setting = Setting("faces", results.config.data[0], move, "none", model, 0)
@@ -340,7 +340,7 @@ def test_a_trainer_who_cloaks_pays_for_it_and_the_mover_does_not(played: tuple[S
 
 def test_what_a_known_cloak_is_made_on_is_charged_to_the_trainer_alone() -> None:
     arena = Faces(Rules())
-    setting = Setting("faces", DATA, NOISE, "adaptive(known=['opom(extractors=[arc])'])", NEAREST, 0)
+    setting = Setting("faces", DATA, NOISE, "adaptive(known=['opom(extractors=[half])'])", NEAREST, 0)
     cell = arena.cell(setting)
     assert sorted(task.kind for task in cell.charged_to("mover").values()) == ["move"]
     kinds = sorted(task.kind for task in cell.charged_to("trainer").values())
@@ -395,7 +395,7 @@ def key_of(**changes: str) -> str:
         ({"countermove": "adaptive+confidence"}, {"countermove": "adaptive+confidence(quantile=0.4)"}),
         ({"move": "in-turn(cloaks=['none', pgd])"}, {"move": "in-turn(cloaks=['none', 'pgd(steps=19)'])"}),
         ({"move": "lowkey"}, {"move": "lowkey(faithful=true)"}),
-        ({"model": "nearest"}, {"model": "nearest(extractor=arc)"}),
+        ({"model": "nearest"}, {"model": "nearest(extractor=margin)"}),
         ({"model": "nearest"}, {"model": "linear"}),
         ({"data": DATA}, {"data": "planted-faces(people=47)"}),
     ],
