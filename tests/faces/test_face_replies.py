@@ -32,7 +32,7 @@ from countermove.faces.methods import COUNTERMOVES, METHODS
 from countermove.faces.play import chosen_public
 from countermove.faces.purifying import blank_purifier, fit_purifier, purify
 from countermove.faces.remembered import Remembered
-from countermove.faces.trainer import Adaptation, Detection, Plan, Purification, squeeze_uint8
+from countermove.faces.trainer import Adaptation, Detection, Growing, Plan, Purification, squeeze_uint8
 from countermove.learning.augment import ModelStep
 from countermove.learning.recipe import Recipe
 from countermove.pixels.jpeg import jpeg
@@ -64,6 +64,8 @@ PLANS = {
     "adaptive+confidence(quantile=0.3)": Plan(
         adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1), mixture="confidence", quantile=0.3
     ),
+    "growing": Plan(growing=Growing(quantile=0.5, rounds=10)),
+    "growing(quantile=0.8, rounds=2)+leaked": Plan(growing=Growing(quantile=0.8, rounds=2), leaked=1),
     "leaked": Plan(leaked=1),
     "leaked(photos=3)": Plan(leaked=3),
     "leaked(photos=3)+leaked": Plan(leaked=4),
@@ -422,7 +424,7 @@ def test_an_untrained_purifier_changes_nothing(few_faces: Faces) -> None:
     photos = to_float(few_faces.photos[:4])
     assert torch.equal(purify(photos, network=blank_purifier(8, seed=0), device="cpu"), photos)
     state = torch.get_rng_state()
-    first, again, other = (blank_purifier(8, seed=seed).layers[0].weight for seed in (0, 0, 1))
+    first, again, other = (next(blank_purifier(8, seed=seed).parameters()) for seed in (0, 0, 1))
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -463,11 +465,8 @@ def test_a_purifier_learns_to_take_a_pattern_away(few_faces: Faces, trained: Cal
 # detecting
 
 
-def detection(**settings: object) -> Detection:
-    return plan("detector").detection.__class__(  # type: ignore[union-attr]
-        **{"known": (), "photos": 10, "epochs": 6, "lr": 0.05, "network": "small-pooled(width=0.25)", "quality": None}
-        | settings
-    )
+def detection(*, epochs: int = 6, quality: int | None = None) -> Detection:
+    return Detection(known=(), photos=10, epochs=epochs, lr=0.05, network="small-pooled(width=0.25)", quality=quality)
 
 
 def obvious(photos: Tensor) -> Tensor:

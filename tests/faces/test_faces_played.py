@@ -340,7 +340,7 @@ def test_a_trainer_who_cloaks_pays_for_it_and_the_mover_does_not(played: tuple[S
 
 def test_what_a_known_cloak_is_made_on_is_charged_to_the_trainer_alone() -> None:
     arena = Faces(Rules())
-    setting = Setting("faces", DATA, NOISE, "adaptive(known=['opom(extractors=[margin])'])", NEAREST, 0)
+    setting = Setting("faces", DATA, NOISE, "adaptive(known=['opom(extractors=[half])'])", NEAREST, 0)
     cell = arena.cell(setting)
     assert sorted(task.kind for task in cell.charged_to("mover").values()) == ["move"]
     kinds = sorted(task.kind for task in cell.charged_to("trainer").values())
