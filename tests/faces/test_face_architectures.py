@@ -21,6 +21,9 @@ from countermove.faces.extractors.embedder import PublicEmbedder
 from countermove.faces.extractors.iresnet import IResNet
 from countermove.faces.extractors.pretrained import build_architecture, load_embedder
 from countermove.faces.extractors.specs import EMBEDDERS, EmbedderSpec
+from countermove.game.config import make_config
+from countermove.game.results import load_results
+from countermove.game.run import play, resolve
 from countermove.nets.parts import seeded
 from countermove.pixels.randomness import generator
 
@@ -379,3 +382,30 @@ def test_an_embedder_is_frozen_but_lets_gradients_through_to_pictures():
 def test_an_embedder_refuses_what_are_no_pictures(wrong: Tensor):
     with pytest.raises(DataError, match="float RGB photos"):
         PublicEmbedder(Mean(), side=8)(wrong)
+
+
+# --- in an audit ------------------------------------------------------------------------------------------------------
+
+
+def test_a_public_network_can_be_a_recognisers_extractor_and_be_fine_tuned(small: EmbedderSpec, tmp_path: Path):
+    sha256 = write(tmp_path / "weights.pth", as_published(small, numbers(small)))
+    weights = f"public(sha256={sha256}, weights='{small.key}:{tmp_path / 'weights.pth'}')"
+    table = {
+        "arena": "faces",
+        "data": "planted-faces(movers=2, people=4, photos=3)",
+        "moves": "random-noise",
+        "countermoves": "adaptive(epochs=1, lr=1e-6, photos=1)",
+        "models": f'nearest(extractor="{weights}")',
+        "engine": {"threads": 1},
+    }
+    grid = resolve(make_config(table))
+    played = load_results(play(grid, tmp_path / "run").run)
+    assert [row.record.get("error") for row in played.rows if not row.ok] == []
+    for task in grid.artifacts:
+        stored = list((tmp_path / "run" / "artifacts" / task.key).glob("weights.safetensors"))
+        assert bool(stored) == (task.kind == "adapted"), "the user's own file is not copied into the run"
+    again = resolve(make_config(table))
+    assert {cell.key for cell in again.cells} == {cell.key for cell in grid.cells}
+    write(tmp_path / "weights.pth", as_published(small, numbers(small) | {"bn1.bias": torch.ones(64)}))
+    with pytest.raises(WeightsError, match="SHA-256"):
+        resolve(make_config(table))

@@ -56,13 +56,13 @@ def without_squeezes(made: Plan) -> Plan:
 
 PLANS = {
     "none": Plan(),
-    "adaptive": Plan(adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1)),
+    "adaptive": Plan(adaptation=Adaptation(known=(), photos=10, epochs=None, lr=None)),
     "adaptive(epochs=3, known=[pgd, 'fawkes(mode=high)'], lr=0.01, photos=2)": Plan(
         adaptation=Adaptation(known=("pgd", "fawkes(mode=high)"), photos=2, epochs=3, lr=0.01)
     ),
-    "adaptive+top-2": Plan(adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1), mixture="top-2"),
+    "adaptive+top-2": Plan(adaptation=Adaptation(known=(), photos=10, epochs=None, lr=None), mixture="top-2"),
     "adaptive+confidence(quantile=0.3)": Plan(
-        adaptation=Adaptation(known=(), photos=10, epochs=20, lr=0.1), mixture="confidence", quantile=0.3
+        adaptation=Adaptation(known=(), photos=10, epochs=None, lr=None), mixture="confidence", quantile=0.3
     ),
     "growing": Plan(growing=Growing(quantile=0.5, rounds=10)),
     "growing(quantile=0.8, rounds=2)+leaked": Plan(growing=Growing(quantile=0.8, rounds=2), leaked=1),

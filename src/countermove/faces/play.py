@@ -148,14 +148,14 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
         pictures=torch.cat([examples.pictures, *(held["photos"] for held in stored)]),
         labels=torch.cat([examples.labels, *(label[faces.person[held["rows"]]] for held in stored)]),
     )
-    embedder = _embedder(arena, base, desk).requires_grad_(True)
+    embedder, own = _embedder(arena, base, desk).requires_grad_(True), extractor.recipe()
     began = time.perf_counter()
     log = fit_embedder(
         embedder,
         both,
         people,
         extractor=extractor,
-        recipe=Recipe(epochs=asked.epochs, lr=asked.lr),
+        recipe=Recipe(epochs=asked.epochs or own.epochs, lr=asked.lr or own.lr),
         seed=int(torch.randint(2**31, (), generator=generator(seed, "adaptive"))),
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),

@@ -32,24 +32,26 @@ class Knowing:
 
     known:  the cloaks that are used, spelled; empty: the very one that the trainer meets.
     photos: at most so many of each person's photos are cloaked with each.
-    epochs, lr: of the training.
     """
 
     known: tuple[str, ...]
     photos: int
-    epochs: int
-    lr: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation(Knowing):
-    """How an extractor is fine-tuned."""
+    """How an extractor is fine-tuned; None: as its own recipe says."""
+
+    epochs: int | None
+    lr: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Purification(Knowing):
     """How a network is trained that takes cloaks away; see the countermove purifier."""
 
+    epochs: int
+    lr: float
     width: int
     weight: float
     probes: bool
@@ -59,6 +61,8 @@ class Purification(Knowing):
 class Detection(Knowing):
     """How a network is trained that tells cloaked from clean; see the countermove detector."""
 
+    epochs: int
+    lr: float
     network: str
     quality: int | None
 

@@ -20,7 +20,7 @@ class Adaptive:
     known:  the cloaks that the trainer has, spelled as moves; empty: the one it meets. With others than that, it is
             the secret cloak of the paper's reviews.
     photos: at most so many of each person's photos are cloaked with each.
-    epochs, lr: of the fine-tuning.
+    epochs, lr: of the fine-tuning; none: the extractor's own (small ones: as they were trained; public ones: 10, 0.01).
 
     Differs from the paper: SGD under a cosine schedule, all photos in every epoch, where it draws batches uniformly
     over identities for Keras's Adadelta.
@@ -29,12 +29,12 @@ class Adaptive:
     version: ClassVar[int] = 1
     known: tuple[str, ...] = ()
     photos: int = 10
-    epochs: int = 20
-    lr: float = 0.1
+    epochs: int | None = None
+    lr: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", read_known(self.known, "adaptive"))
-        if min(self.photos, self.epochs) < 1 or self.lr <= 0:
+        if min(self.photos, self.epochs or 1) < 1 or (self.lr is not None and self.lr <= 0) or self.epochs == 0:
             raise ConfigError("countermove 'adaptive': photos, epochs and lr are above 0")
 
     def __call__(self, plan: Plan) -> Plan:
