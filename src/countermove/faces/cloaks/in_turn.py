@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from countermove.errors import ConfigError
-from countermove.faces.cloak import CloakContext
+from countermove.faces.cloak import CloakContext, Sees
 from countermove.pixels.batch import Batch
 
 
@@ -35,6 +35,11 @@ class InTurn:
         if any(isinstance(composition.method, InTurn) for composition in read):
             raise ConfigError("move 'in-turn' cannot stand inside itself; name all cloaks in one list")
         object.__setattr__(self, "cloaks", tuple(composition.spelling for composition in read))
+
+    @property
+    def sees(self) -> Sees:
+        """Return what the cloaks depend on, at least on which of the owner's photos come before."""
+        return "others" if any(method.sees == "others" for method in self._methods()) else "person"
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors of all cloaks, those of the first one first."""
