@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +11,11 @@ import typer
 
 if TYPE_CHECKING:
     from countermove.game.methods import Composition, Methods
-    from countermove.unlearnable.protect import Protected
+    from countermove.pixels.published import Protected
 
-PROTECTS = {"unlearnable": "countermove.unlearnable.protect"}
-"""Arena to the module that has its METHODS and its protect_folder."""
+PROTECTS = {"faces": "countermove.faces.protect", "unlearnable": "countermove.unlearnable.protect"}
+"""Arena to the module that has its METHODS, its protect_folder, and OPTIONS where that takes more than all others do:
+their names with the values they may have."""
 
 _OPTIONS = ("with", "seed", "model", "data", "on-broken", "json")
 _USAGE = "countermove protect ARENA IN OUT --with METHOD [--eps 8/255 …]"
@@ -22,19 +23,24 @@ _USAGE = "countermove protect ARENA IN OUT --with METHOD [--eps 8/255 …]"
 
 def protect(
     ctx: typer.Context,
-    arena: Annotated[str, typer.Argument(help="unlearnable.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The originals: one folder a class. Never written to.")],
+    arena: Annotated[str, typer.Argument(help="faces or unlearnable.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="The originals, never written to. unlearnable: one folder a class.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder; the same command goes on in it.")],
-    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move, such as linear-separable.")],
+    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move, such as lowkey or linear-separable.")],
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    model: Annotated[str | None, typer.Option(help="The surrogate network, where the method has one.")] = None,
-    data: Annotated[str | None, typer.Option(help="What a trained surrogate learns from; else IN itself.")] = None,
+    model: Annotated[str | None, typer.Option(help="The surrogate, where the method has one.")] = None,
+    data: Annotated[str | None, typer.Option(help="What it learns from; unlearnable: else IN itself.")] = None,
     on_broken: Annotated[str, typer.Option(help="fail ends at a broken picture, skip leaves it out.")] = "fail",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
     """Change a folder of pictures before it is published. The same command goes on where an earlier one ended.
 
     Every setting of the method is an option too: --eps 8/255 --patch-size 4. See `countermove show METHOD`.
+
+    In faces there are --faces detect|aligned (find them, or take each photo for one crop), --several all|largest, and
+    --no-face report|skip|copy: a photo without a face is left out and the call ends with 3, left out, or copied.
     """
     from importlib import import_module
 
@@ -47,7 +53,8 @@ def protect(
     if on_broken not in {"fail", "skip"}:
         raise ConfigError(f"--on-broken {on_broken!r} is refused: fail or skip")
     module = import_module(PROTECTS[arena])
-    composition = compose(module.METHODS, with_, settings)
+    options = take_options(getattr(module, "OPTIONS", {}), settings)
+    composition = compose(module.METHODS, with_, settings, options=getattr(module, "OPTIONS", {}))
     try:
         with _watching(quiet=json_) as watch:
             done = module.protect_folder(
@@ -59,6 +66,7 @@ def protect(
                 data=data,
                 on_broken=on_broken,
                 watch=watch,
+                **options,
             )
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
@@ -67,6 +75,8 @@ def protect(
         _print_json(done)
     else:
         _print(done)
+    if done.undone:
+        raise typer.Exit(3)
 
 
 def read_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -106,8 +116,23 @@ def read_arguments(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return names, settings
 
 
-def compose(methods: Methods, spelled: str, settings: dict[str, str]) -> Composition:
-    """Build a method from its spelling and the settings that were given as options.
+def take_options(known: Mapping[str, Sequence[str]], settings: dict[str, str]) -> dict[str, str]:
+    """Take an arena's own options out of the settings.
+
+    Raises:
+        ConfigError: on a value that such an option does not have.
+    """
+    from countermove.errors import ConfigError
+
+    taken = {key: settings.pop(key) for key in known if key in settings}
+    for key, value in taken.items():
+        if value not in known[key]:
+            raise ConfigError(f"--{key.replace('_', '-')} {value!r} is refused: {' or '.join(known[key])}")
+    return taken
+
+
+def compose(methods: Methods, spelled: str, settings: dict[str, str], *, options: Iterable[str] = ()) -> Composition:
+    """Build a method from its spelling and the settings that were given as options; `options` are the arena's own.
 
     Raises:
         ConfigError: on an unknown method or setting, one that is given twice, or a refused value.
@@ -123,7 +148,7 @@ def compose(methods: Methods, spelled: str, settings: dict[str, str]) -> Composi
     for key in settings:
         option = f"--{key.replace('_', '-')}"
         if key not in known:
-            hint = did_you_mean(option, [f"--{name.replace('_', '-')}" for name in (*known, *_OPTIONS)])
+            hint = did_you_mean(option, [f"--{name.replace('_', '-')}" for name in (*known, *options, *_OPTIONS)])
             raise ConfigError(f"{option} is neither an option of protect nor a setting of {named.name!r}; {hint}")
         if key in named.settings:
             raise ConfigError(f"{key!r} is given twice, in --with and as {option}; keep one")
@@ -169,6 +194,8 @@ def _print(done: Protected) -> None:
     promise = "" if budget["radius"] is None else f", promised {_number(budget['radius'], budget['norm'])}"
     for message in done.skipped:
         typer.echo(f"left out: {message}", err=True)
+    for message in done.undone:
+        typer.echo(f"not done: {message}", err=True)
     if done.gone:
         typer.echo(
             f"{len(done.gone)} pictures in {done.out} have no original any more, the first is {done.gone[0]!r}; "
@@ -182,6 +209,8 @@ def _print(done: Protected) -> None:
     )
     if budget["kept"] is False:
         typer.echo("The promised radius is not kept by every picture; the manifest says by which.", err=True)
+    for sentence in done.told:
+        typer.echo(sentence)
     typer.echo(f"manifest {done.manifest}")
 
 
@@ -194,8 +223,10 @@ def _print_json(done: Protected) -> None:
         "pictures": done.pictures,
         "written": done.written,
         "skipped": list(done.skipped),
+        "undone": list(done.undone),
         "gone": list(done.gone),
         "budget": done.budget,
+        **done.facts,
     }
     typer.echo(json.dumps(told, indent=1))
 

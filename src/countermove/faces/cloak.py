@@ -8,6 +8,8 @@ It returns changed photos with the same ids; labels are people. Class variables 
 
     version: raised when its output changes.
     norm:    "linf", or None where another measure limits the change (DSSIM).
+    sees:    what the change of a photo depends on: "photo" (itself alone), "person" (all of the owner's photos in the
+             batch), or "others" (these and photos of other people).
 
 and `surrogates()` names the extractors that it is made on; `TARGET` among them is the trainer's own.
 """
@@ -27,6 +29,7 @@ from countermove.learning.scoring import place
 from countermove.pixels.batch import Batch
 
 PHOTOS_AT_ONCE = 64
+Sees = Literal["photo", "person", "others"]
 Embed = Callable[[Tensor], Tensor]
 """From photos [N, 3, S, S] in [0, 1] to unit vectors [N, D]; differentiable."""
 
@@ -66,6 +69,11 @@ class Cloak(Protocol):
 
     version: ClassVar[int]
     norm: ClassVar[Literal["linf"] | None]
+
+    @property
+    def sees(self) -> Sees:
+        """Return what a photo's change depends on; mostly a class variable."""
+        ...
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors it is made on, canonically spelled."""

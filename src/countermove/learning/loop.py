@@ -104,13 +104,13 @@ def train(
         if trainer.layers_state is not None:
             torch.set_rng_state(trainer.layers_state)
         for epoch in range(done, recipe.epochs):
-            loss, accuracy, seen = trainer.epoch(data, labels, epoch)
+            mean_loss, accuracy, seen = trainer.epoch(data, labels, epoch)
             log.predicted = predict(model, test.pictures, device=device)
             log.accuracy.append(_share(log.predicted == test.labels))
             for name, more in (probes or {}).items():
                 log.probes[name].append(_share(predict(model, more.pictures, device=device) == more.labels))
             log.train_accuracy.append(accuracy)
-            log.train_loss.append(loss)
+            log.train_loss.append(mean_loss)
             log.samples += round(seen * (1 + sum(step.passes for step in trainer.model_steps)))
             if epoch in kept:
                 log.stages.append(_kept(model))

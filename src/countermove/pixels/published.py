@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,13 +33,44 @@ _BEGINNING = b'{"format": '
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is remembered of a published picture: hashes of its source and of its file, and its measured budget."""
+    """What is remembered of a published picture: hashes of its source and of its file, its measured budget, and facts.
+
+    facts: what else the arena wants to know of it in a later call; None where it keeps nothing.
+    """
 
     source_sha256: str
     out: str
     out_sha256: str
     budget: float
     kept: bool | None
+    facts: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protected:
+    """What was done.
+
+    out, manifest: where.
+    pictures: how many of the source are in the output now; written: how many of them by this call.
+    skipped:  a message for every picture that was left out as asked.
+    undone:   a message for every picture that was to be changed and could not be; where there is one, the call did
+              not do all that was asked.
+    gone:     ids in the output that the source no longer has. They stay; publish them or remove them yourself.
+    budget:   norm, radius (None: nothing is promised), largest and mean change measured on the stored pictures, in
+              [0, 1] pixel units, and whether all kept the radius.
+    facts:    what else the arena measured, for machines; told: the same as sentences for people.
+    """
+
+    out: Path
+    manifest: Path
+    pictures: int
+    written: int
+    skipped: tuple[str, ...]
+    gone: tuple[str, ...]
+    budget: dict[str, Any]
+    undone: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
 
 class Published:
@@ -48,6 +79,7 @@ class Published:
     def __init__(self, folder: Path, handle: IO[bytes]) -> None:
         self.folder = folder
         self.lines: dict[str, Line] = {}
+        self.notes: list[Mapping[str, Any]] = []
         self._handle = handle
 
     def finished(self, sample: str, out: str, source_sha256: str) -> Line | None:
@@ -80,6 +112,10 @@ class Published:
             RunError: when the disk is full or gone; what was finished before is kept.
         """
         records = list(records)
+        self._append(records)
+        self._remember(records)
+
+    def _append(self, records: Iterable[Mapping[str, Any]]) -> None:
         data = b"".join(_encoded(record) for record in records)
         try:
             while data:  # unbuffered: a full disk may take a part, which the next call finds torn and removes
@@ -89,7 +125,6 @@ class Published:
             raise RunError(
                 f"{self.folder / MANIFEST} cannot be written: {words(error)}. {_advice(self.folder)}"
             ) from None
-        self._remember(records)
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """Read what an earlier call has done, or write the first line of a new manifest.
@@ -106,7 +141,7 @@ class Published:
         elif records[:1] != [wanted]:
             self.remove_work()
             self._handle.truncate(0)
-            self.note([wanted])
+            self._append([wanted])
             return
         if whole < size:
             self._handle.truncate(whole)
@@ -126,6 +161,8 @@ class Published:
             if "id" in record:
                 line: dict[str, Any] = {f.name: record.get(f.name) for f in fields(Line)}
                 self.lines[str(record["id"])] = Line(**line)
+            else:
+                self.notes.append(record)
 
     def _read(self) -> tuple[list[dict[str, Any]], int, int]:
         """Return the records of all whole lines, the length of these lines, and that of the file, in bytes."""
@@ -187,7 +224,7 @@ def check_apart(source: Path, out: Path) -> None:
         RunError: where the output is a file.
     """
     if not source.is_dir():
-        raise DataError(f"{source} is not a folder; name the folder that holds one folder a class")
+        raise DataError(f"{source} is not a folder; name the folder with the originals")
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; name a folder for the output")
     inner, outer = out.resolve(), source.resolve()
@@ -199,6 +236,17 @@ def check_apart(source: Path, out: Path) -> None:
         raise DataError(f"the output {out} lies inside the sources {source}; choose a folder beside it")
     if outer.is_relative_to(inner):
         raise DataError(f"the sources {source} lie inside the output {out}; choose a folder beside them")
+
+
+def summed_budget(lines: Collection[Line], norm: str, radius: float | None) -> dict[str, Any]:
+    """Return the largest and the mean change over pictures, and whether all kept a radius (None: none is promised)."""
+    return {
+        "norm": norm,
+        "radius": radius,
+        "largest": max((line.budget for line in lines), default=0.0),
+        "mean": sum(line.budget for line in lines) / max(1, len(lines)),
+        "kept": None if radius is None else all(line.kept for line in lines),
+    }
 
 
 def sha256(data: bytes) -> str:

@@ -23,7 +23,15 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.budget import measured_budget
 from countermove.pixels.decode import decode_picture
 from countermove.pixels.files import OnBroken, read_bytes
-from countermove.pixels.published import MANIFEST, Published, check_apart, published, sha256
+from countermove.pixels.published import (
+    MANIFEST,
+    Protected,
+    Published,
+    check_apart,
+    published,
+    sha256,
+    summed_budget,
+)
 from countermove.pixels.rounding import to_float
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
@@ -41,27 +49,6 @@ _HANDLING = (
     "8-bit RGB PNG; EXIF orientation is applied, all metadata (EXIF, colour profiles, text) are dropped; alpha is "
     "composited on white; 16-bit channels keep their upper 8 bits"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protected:
-    """What was done.
-
-    out, manifest: where.
-    pictures: how many of the source are in the output now; written: how many of them by this call.
-    skipped:  a message for every broken picture that was left out.
-    gone:     ids in the output that the source no longer has. They stay; publish them or remove them yourself.
-    budget:   norm, radius (None: nothing is promised), largest and mean change measured on the stored pictures, in
-              [0, 1] pixel units, and whether all kept the radius.
-    """
-
-    out: Path
-    manifest: Path
-    pictures: int
-    written: int
-    skipped: tuple[str, ...]
-    gone: tuple[str, ...]
-    budget: dict[str, Any]
 
 
 class Loaded(NamedTuple):
@@ -300,13 +287,7 @@ def _summary(call: _Call, folder: Published) -> Protected:
         written=call.written,
         skipped=tuple(call.skipped.values()),
         gone=tuple(sample for sample in folder.lines if sample not in ids),
-        budget={
-            "norm": ball.norm if ball else "linf",
-            "radius": ball.radius if ball else None,
-            "largest": max((line.budget for line in there), default=0.0),
-            "mean": sum(line.budget for line in there) / max(1, len(there)),
-            "kept": None if ball is None else all(line.kept for line in there),
-        },
+        budget=summed_budget(there, ball.norm if ball else "linf", ball.radius if ball else None),
     )
 
 

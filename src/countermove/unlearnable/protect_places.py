@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from countermove.errors import DataError
-from countermove.pixels.published import MANIFEST
+from countermove.pixels.places import png_places
 from countermove.unlearnable.data.folders import class_entries
 
 
@@ -30,23 +29,7 @@ def find_places(source: Path) -> tuple[tuple[str, ...], list[Place]]:
     """
     classes, entries = class_entries(source)
     places = [
-        Place(str(PurePosixPath(e.id).with_suffix("")), e.label, e.id, str(PurePosixPath(e.id).with_suffix(".png")))
-        for e in entries
+        Place(png.id, entry.label, png.source, png.out)
+        for png, entry in zip(png_places(source, [entry.id for entry in entries]), entries, strict=True)
     ]
-    if MANIFEST in classes:
-        raise DataError(f"a class called {MANIFEST!r} would stand where the manifest is written; rename the folder")
-    taken: dict[str, str] = {}
-    for place in places:
-        if place.out in taken:
-            raise DataError(
-                f"{taken[place.out]} and {place.source} in {source} would both be written as {place.out}; rename one"
-            )
-        taken[place.out] = place.source
-    for place in places:
-        for folder in PurePosixPath(place.out).parents:
-            if str(folder) in taken:
-                raise DataError(
-                    f"{taken[str(folder)]} in {source} would be written as {folder}, where the folder of "
-                    f"{place.source} stands; rename one"
-                )
     return tuple(classes), places

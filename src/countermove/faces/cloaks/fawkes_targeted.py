@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
-from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, read_surrogates
+from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, Sees, read_surrogates
 from countermove.faces.crafting import Adadelta, Dssim, from_tanh, gradient_of, to_tanh
 from countermove.faces.extractor import embed
 from countermove.pixels.batch import Batch
@@ -50,6 +50,7 @@ class FawkesTargeted:
 
     version: ClassVar[int] = 1
     norm: ClassVar[None] = None
+    sees: ClassVar[Sees] = "others"
     extractors: tuple[str, ...] = ("plain",)
     mode: Mode = "mid"
     budget: float | None = None

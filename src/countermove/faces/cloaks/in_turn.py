@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from countermove.errors import ConfigError
-from countermove.faces.cloak import CloakContext
+from countermove.faces.cloak import CloakContext, Sees
 from countermove.game.cell import digest
 from countermove.pixels.batch import Batch
 
@@ -41,6 +41,11 @@ class InTurn:
     def fingerprint(self, *, rehash: bool = False) -> str:
         """Return SHA-256 over settings, versions and files of all cloaks."""
         return digest([composition.identity(rehash=rehash) for composition in self._read()])
+
+    @property
+    def sees(self) -> Sees:
+        """Return what the cloaks depend on, at least on which of the owner's photos come before."""
+        return "others" if any(method.sees == "others" for method in self._methods()) else "person"
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors of all cloaks, those of the first one first."""

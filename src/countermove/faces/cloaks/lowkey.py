@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError
-from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, read_surrogates
+from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Sees, read_surrogates
 from countermove.faces.crafting import gradient_of
 from countermove.faces.perceptual import perceptual_distance
 from countermove.pixels.balls import Ball
@@ -45,6 +45,7 @@ class LowKey:
 
     version: ClassVar[int] = 1
     norm: ClassVar[str] = "linf"
+    sees: ClassVar[Sees] = "photo"
     extractors: tuple[str, ...] = ("plain", "strong")
     views: Views = "both"
     faithful: bool = False

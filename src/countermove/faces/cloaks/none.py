@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from countermove.faces.cloak import CloakContext
+from countermove.faces.cloak import CloakContext, Sees
 from countermove.pixels.batch import Batch
 
 
@@ -15,6 +15,7 @@ class NoCloak:
 
     version: ClassVar[int] = 1
     norm: ClassVar[None] = None
+    sees: ClassVar[Sees] = "photo"
 
     def surrogates(self) -> tuple[str, ...]:
         """Return none."""

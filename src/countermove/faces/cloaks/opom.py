@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError
-from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, read_surrogates
+from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, Sees, read_surrogates
 from countermove.faces.crafting import gradient_of
 from countermove.faces.extractor import embed
 from countermove.pixels.balls import Ball, check_radius
@@ -40,6 +40,7 @@ class Opom:
 
     version: ClassVar[int] = 1
     norm: ClassVar[str] = "linf"
+    sees: ClassVar[Sees] = "person"
     extractors: tuple[str, ...] = ("plain",)
     model: Model = "center"
     eps: float = 8 / 255

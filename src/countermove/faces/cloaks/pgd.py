@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from countermove.errors import ConfigError
-from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, read_surrogates
+from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, Sees, read_surrogates
 from countermove.faces.extractor import TARGET, embed, squared_distance
 from countermove.pixels.balls import Ball, check_radius
 from countermove.pixels.batch import Batch
@@ -32,6 +32,7 @@ class Pgd:
 
     version: ClassVar[int] = 1
     norm: ClassVar[str] = "linf"
+    sees: ClassVar[Sees] = "photo"
     extractors: tuple[str, ...] = (TARGET,)
     eps: float = 16 / 255
     step: float = 2 / 255

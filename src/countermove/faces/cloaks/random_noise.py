@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from countermove.faces.cloak import CloakContext
+from countermove.faces.cloak import CloakContext, Sees
 from countermove.pixels.balls import check_radius
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import per_sample
@@ -22,6 +22,7 @@ class RandomNoise:
 
     version: ClassVar[int] = 1
     norm: ClassVar[str] = "linf"
+    sees: ClassVar[Sees] = "photo"
     eps: float = 16 / 255
 
     def __post_init__(self) -> None:
