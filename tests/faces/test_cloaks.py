@@ -638,6 +638,59 @@ def test_photos_that_get_no_further_are_finished_and_the_others_go_on(
     assert abs(given.meter.samples) <= 3, "each photo took as many steps as alone"
 
 
+BUDGET = 0.01
+Script = list[list[tuple[float, float]]]
+"""How far every photo's features are and how dissimilar it is, in budgets, at every step: [photos][steps]."""
+
+
+def chosen_by_hand(script: Script, patience: int) -> list[tuple[int, int]]:
+    """Return which step each photo is kept from and how many it takes, -1 for the photo as it was."""
+    found = []
+    for photo in script:
+        best, furthest, closest, waited, taken = -1, -1.0, float("inf"), 0, 0
+        for step, (moved, over) in enumerate(photo):
+            taken, waited = taken + 1, waited + 1
+            if over <= 1.1 and moved > furthest:
+                best, furthest, waited = step, moved, 0
+            elif over > 1.1 and furthest < 0 and over - 1 < closest:
+                best, closest = step, over - 1
+            if patience and waited >= patience:
+                break
+        found.append((best, taken))
+    return found
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    photos, steps = draw(st.integers(1, 4)), draw(st.integers(1, 8))
+    looked = st.tuples(st.sampled_from([0.0, 1.0, 2.0, 3.0]), st.sampled_from([0.5, 1.0, 1.3, 2.0, 4.0]))
+    return draw(st.lists(st.lists(looked, min_size=steps, max_size=steps), min_size=photos, max_size=photos))
+
+
+@given(scripts(), st.integers(0, 5))
+def test_the_photo_that_is_kept_is_the_furthest_within_the_budget_or_the_nearest_to_it(
+    script: Script, patience: int
+) -> None:
+    """Each photo is told by its gray, and what it became by its step; nothing is computed on the way."""
+    step = iter(range(100))
+
+    def look(self: Any, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        now = next(step)
+        at = [script[round(float(gray) * 10)][now] for gray in self.clean[:, 0, 0, 0]]
+        moved, over = (torch.tensor(column) for column in zip(*at, strict=True))
+        return torch.full_like(self.clean, now + 1), moved, BUDGET * over, torch.zeros_like(self.clean)
+
+    clean = (torch.arange(len(script)) / 10)[:, None, None, None].expand(-1, 3, 11, 11).clone()
+    method = fawkes.Fawkes(budget=BUDGET, steps=len(script[0]), patience=patience)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fawkes._Search, "look", look)
+        best, passes = method._moved(nn.Flatten(), clean, torch.zeros_like(clean))
+    wanted = chosen_by_hand(script, patience)
+    assert passes == sum(taken for _, taken in wanted)
+    for photo, before, (kept, _) in zip(best, clean, wanted, strict=True):
+        assert torch.equal(photo, before if kept < 0 else torch.full_like(photo, kept + 1))
+
+
 # Fawkes 0.3
 
 
