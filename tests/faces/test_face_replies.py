@@ -192,7 +192,11 @@ def test_a_reply_that_cannot_be_is_refused(spelled: str, told: str) -> None:
 def test_the_first_photos_of_everybody_leak(people: list[int], count: int) -> None:
     owner = torch.tensor(people)
     wanted = [people[:row].count(person) < count for row, person in enumerate(people)]
-    assert play._leaked(owner, count).tolist() == wanted
+    ids = [f"{i:02d}" for i in range(len(owner))]
+    assert play.first_by_id(ids, owner, count).tolist() == wanted
+    order = torch.randperm(len(owner), generator=generator(0, "order")).tolist()
+    shuffled = play.first_by_id([ids[i] for i in order], owner[order], count)
+    assert shuffled.tolist() == [wanted[i] for i in order]
 
 
 @pytest.mark.parametrize("photos", [1, 4, 6, 20])

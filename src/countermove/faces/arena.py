@@ -52,11 +52,14 @@ class Faces:
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
         for spelled in axes["countermove"]:
-            if self.plan(spelled).growing is None:
+            plan = self.plan(spelled)
+            if plan.growing is None and plan.mixture != "confidence":
                 continue
             for model in axes["model"]:
                 if self.composed("model", model).parts[0].name != "nearest":
-                    raise ConfigError(f"countermove {spelled!r} is for nearest neighbours; {model} has none")
+                    raise ConfigError(
+                        f"countermove {spelled!r} compares similarities of nearest neighbours; {model} has none"
+                    )
 
     def controls(self, data: str) -> Sequence[Control]:
         """Return the cloak that knows the trainer's extractor against clean photos that were never cloaked."""

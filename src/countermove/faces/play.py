@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -255,7 +256,8 @@ def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) ->
         network = blank_detector(plan.detection.network, faces.side, seed=task.payload["seed"])
         load_weights(network, desk.artifact(need) / WEIGHTS)
         detected = detect(network, clean, moved, asked=plan.detection, device=device)
-    moved = torch.where(_leaked(owner, plan.leaked)[:, None, None, None], clean, moved)
+    leaked = first_by_id([faces.ids[i] for i in faces.published.tolist()], owner, plan.leaked)
+    moved = torch.where(leaked[:, None, None, None], clean, moved)
     gallery, probes = plan.gallery, plan.probes
     purifier = None
     if (need := task.need("purifier")) is not None and plan.purification is not None:
@@ -272,13 +274,15 @@ def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) ->
     return _Received(photos=photos, owner=owner, purifier=purifier, detected=detected)
 
 
-def _leaked(owner: Tensor, count: int) -> Tensor:
-    """Return which gallery photos were never cloaked: the first so many of everybody's, bool [G]."""
-    before = torch.zeros(len(owner), dtype=torch.int64)
-    for mover in owner.unique().tolist():
-        rows = (owner == mover).nonzero().flatten()
-        before[rows] = torch.arange(len(rows))
-    return before < count
+def first_by_id(ids: Sequence[str], owner: Tensor, count: int) -> Tensor:
+    """Return which photos are among the first so many of their owner's, in the order of ids: bool [G]."""
+    before: dict[int, int] = {}
+    first = torch.zeros(len(ids), dtype=torch.bool)
+    for row in sorted(range(len(ids)), key=ids.__getitem__):
+        person = int(owner[row])
+        first[row] = before.setdefault(person, 0) < count
+        before[person] += 1
+    return first
 
 
 class _Names:

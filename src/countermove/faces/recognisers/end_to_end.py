@@ -42,7 +42,7 @@ class EndToEnd:
     lr: float = 0.05
 
     def __post_init__(self) -> None:
-        self.features()
+        object.__setattr__(self, "extractor", self.features()[0])
         if min(self.together, self.epochs) < 1 or self.lr <= 0:
             raise ConfigError("model 'end-to-end': together, epochs and lr are above 0")
 

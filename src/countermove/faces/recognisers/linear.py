@@ -35,7 +35,7 @@ class Linear:
     most: int = 500
 
     def __post_init__(self) -> None:
-        self.features()
+        object.__setattr__(self, "extractor", self.features()[0])
         if self.c <= 0 or self.most < 1:
             raise ConfigError(f"model 'linear': c = {self.c}, most = {self.most} is refused: both are above 0")
 

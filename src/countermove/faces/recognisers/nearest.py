@@ -26,7 +26,7 @@ class Nearest:
     extractor: str = "plain"
 
     def __post_init__(self) -> None:
-        self.features()
+        object.__setattr__(self, "extractor", self.features()[0])
 
     def features(self) -> tuple[str, Extractor]:
         """Return its extractor."""
