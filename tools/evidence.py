@@ -33,6 +33,7 @@ class Claim:
 
     metric: which number; model: of which model, empty: of all.
     over:   a move whose own number is taken off first.
+    beyond: another metric of the same cell that is taken off first.
     """
 
     move: str
@@ -42,6 +43,7 @@ class Claim:
     metric: str = "accuracy"
     model: str = ""
     over: str = ""
+    beyond: str = ""
 
     def holds(self, value: float) -> bool:
         """Whether the measured mean is on the right side."""
@@ -55,7 +57,7 @@ class Claim:
     @property
     def what(self) -> str:
         """Return the number for people."""
-        return self.metric + (f" beyond {self.over}'s" if self.over else "")
+        return self.metric + (f" beyond {self.over}'s" if self.over else "") + f" - {self.beyond}" * bool(self.beyond)
 
 
 RANKERS = ("alexrank", "vbpr", "dvbpr")
@@ -69,14 +71,20 @@ STUDIES = (
     "full-size",
     "full-size-network-free",
     "aip-posters",
+    "fr-baseline",
+    "fr-adaptive",
+    "fr-oblivious",
 )
+CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
     "unlearnable": ("accuracy",),
     "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
+    "faces": ("protection", "clean_error", "others_accuracy"),
 }
 SHOWN_BESIDES = {
     "iss-fig-3.3": ("noise_high_frequency", "noise_colour"),
     "iss-fig-3.4": ("accuracy_first_test", "accuracy_second_test"),
+    "fr-adaptive": ("detector_auc", "detector_recall", "detector_false_alarms"),
     "em-faces": ("moved_class_accuracy", "verification_auc"),
 }
 CLAIMS = {
@@ -97,6 +105,12 @@ CLAIMS = {
         *(Claim("insa", metric="hr_change", model=m, at_least=0.001) for m in RANKERS),
         *(Claim("insa", metric="hr_change", model=m, over="expa", at_least=0.001) for m in RANKERS),
         *(Claim("insa", metric="hr_change", model=m, at_least=0.001) for m in AMRS),
+    ),
+    "fr-adaptive": (
+        *(Claim(cloak, metric="protection", at_least=0.8) for cloak in CLOAKS),
+        *(Claim(cloak, metric="others_accuracy", over="none", at_least=-0.02) for cloak in CLOAKS),
+        *(Claim(cloak, "adaptive", metric="protection", beyond="clean_error", at_most=0.1) for cloak in CLOAKS),
+        *(Claim(cloak, "detector", metric="detector_auc", at_least=0.98) for cloak in CLOAKS),
     ),
 }
 
@@ -127,7 +141,7 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
 def _values(results: Results, claim: Claim) -> list[float]:
     def found(move: str) -> list[float]:
         rows = _rows(results, "", claim.model, move, claim.countermove)
-        return [row.metrics[claim.metric] for row in rows]
+        return [row.metrics[claim.metric] - row.metrics.get(claim.beyond, 0.0) for row in rows]
 
     if not claim.over:
         return found(claim.move)

@@ -377,5 +377,5 @@ def test_an_embedder_is_frozen_but_lets_gradients_through_to_pictures():
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8).byte()])
 def test_an_embedder_refuses_what_are_no_pictures(wrong: Tensor):
-    with pytest.raises(DataError, match="float RGB pictures"):
+    with pytest.raises(DataError, match="float RGB photos"):
         PublicEmbedder(Mean(), side=8)(wrong)

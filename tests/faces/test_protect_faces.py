@@ -435,7 +435,7 @@ def test_the_cache_is_used_again(
         ("lowkey", {"model": None, "data": None}, ConfigError, r"say on which: --data lfw.*facenet-vggface2"),
         ("lowkey", {"data": None, "model": "public(weights=facenet-vggface2)"}, WeightsError, "not on this machine"),
         ("lowkey", {"model": "plane"}, ConfigError, "did you mean 'plain'"),
-        ("lowkey(extractors=[arc])", {"model": "plain"}, ConfigError, "given twice"),
+        ("lowkey(extractors=[half])", {"model": "plain"}, ConfigError, "given twice"),
         ("lowkey", {"data": "lfv"}, ConfigError, "did you mean 'lfw'"),
         ("random-noise", {"data": None}, ConfigError, "leave --model out"),
         ("random-noise", {"model": None}, ConfigError, "leave --data out"),

@@ -35,6 +35,7 @@ class Faces:
         spelled = Spelled(METHODS, rehash=rules.rehash)
         self.composed, self._identity = spelled.composed, spelled.identity
         self._sets: dict[str, FaceSet] = {}
+        self._extractors: dict[str, dict[str, Any]] = {}
 
     @property
     def methods(self) -> Methods:
@@ -51,7 +52,11 @@ class Faces:
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
         for spelled in axes["countermove"]:
-            _ = self.plan(spelled)
+            if self.plan(spelled).growing is None:
+                continue
+            for model in axes["model"]:
+                if self.composed("model", model).parts[0].name != "nearest":
+                    raise ConfigError(f"countermove {spelled!r} is for nearest neighbours; {model} has none")
 
     def controls(self, data: str) -> Sequence[Control]:
         """Return the cloak that knows the trainer's extractor against clean photos that were never cloaked."""
@@ -160,18 +165,20 @@ class Faces:
     def _extractor_task(self, setting: Setting, spelled: str, payer: Payer = "trainer") -> Task:
         from countermove.faces.extractor import identity
 
-        payload = {**self._common(setting), "extractor": identity(spelled, rehash=self.rules.rehash)}
+        if spelled not in self._extractors:  # public weights are hashed for it
+            self._extractors[spelled] = identity(spelled, rehash=self.rules.rehash)
+        payload = {**self._common(setting), "extractor": self._extractors[spelled]}
         return Task("extractor", f"extractor {spelled} | {setting.data} | seed {setting.seed}", payload, payer=payer)
 
-    def _surrogate_tasks(self, setting: Setting, move: str) -> tuple[Task, ...]:
-        return tuple(self._extractor_task(setting, name, "mover") for name in self._made_on(move, setting.model))
+    def _surrogate_tasks(self, setting: Setting, move: str, payer: Payer) -> tuple[Task, ...]:
+        return tuple(self._extractor_task(setting, name, payer) for name in self._made_on(move, setting.model))
 
     def _move_task(self, setting: Setting) -> Task | None:
         if self.composed("move", setting.move).is_none:
             return None
         payload = {**self._common(setting), "move": self._identity("move", setting.move)}
         label = f"cloak {setting.move} | {setting.data} | seed {setting.seed}"
-        return Task("move", label, payload, self._surrogate_tasks(setting, setting.move), payer="mover")
+        return Task("move", label, payload, self._surrogate_tasks(setting, setting.move, "mover"), payer="mover")
 
     def _known_tasks(self, setting: Setting, asked: Knowing) -> tuple[Task, ...]:
         """Return the public's photos, cloaked with what the trainer has; none where it meets none and has none."""
@@ -181,7 +188,7 @@ class Faces:
                 "known",
                 f"cloak the public's photos with {move} | {setting.data} | seed {setting.seed}",
                 {**self._common(setting), "move": self._identity("move", move), "photos": asked.photos},
-                self._surrogate_tasks(setting, move),
+                self._surrogate_tasks(setting, move, "trainer"),
             )
             for move in asked.known or met
         )

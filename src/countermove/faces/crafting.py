@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from countermove.errors import DataError
@@ -36,7 +35,7 @@ class Dssim:
             raise DataError(f"photos of {clean.shape[3]} x {clean.shape[2]} pixels are too small for DSSIM: 11 x 11")
         self.shift = clean.mean((2, 3), keepdim=True)
         self.clean = clean - self.shift
-        self.weights = torch.tensor(gaussian_weights(WINDOW, SIGMA), dtype=clean.dtype, device=clean.device)
+        self.down, self.across = (_window(side).to(clean) for side in clean.shape[2:])
         self.mean = self._blur(self.clean)
         self.variance = self._blur(self.clean.square()) - self.mean.square()
 
@@ -55,16 +54,23 @@ class Dssim:
     def rows(self, index: Tensor) -> Dssim:
         """Return the same for some of the photos."""
         some = object.__new__(Dssim)
-        some.weights = self.weights
+        some.down, some.across = self.down, self.across
         for name in ("shift", "clean", "mean", "variance"):
             setattr(some, name, getattr(self, name)[index])
         return some
 
     def _blur(self, pictures: Tensor) -> Tensor:
-        count, channels, height, width = pictures.shape
-        flat = pictures.reshape(count * channels, 1, height, width)
-        flat = F.conv2d(F.conv2d(flat, self.weights.view(1, 1, -1, 1)), self.weights.view(1, 1, 1, -1))
-        return flat.view(count, channels, *flat.shape[2:])
+        # two products with banded matrices: for small photos many times faster than convolutions of one channel
+        return self.down @ pictures @ self.across.T
+
+
+def _window(side: int) -> Tensor:
+    """Return the matrix that slides the Gaussian window along one direction, [side - 10, side]."""
+    weights = torch.tensor(gaussian_weights(WINDOW, SIGMA), dtype=torch.float64)
+    matrix = torch.zeros(side - WINDOW + 1, side, dtype=torch.float64)
+    for row in range(len(matrix)):
+        matrix[row, row : row + WINDOW] = weights
+    return matrix
 
 
 @dataclass

@@ -34,10 +34,11 @@ TARGET = "target"
 """In a cloak's list of extractors: the one of the trainer whom it meets."""
 
 ERAS = {
-    "plain": "small(people=first)",
-    "arc": "small(build=1, loss=arcface, network='small-residual(width=1.5)', people=second)",
-    "strong": "small(augment=strong, build=2, loss=cosface, network=small-cnn)",
-    "robust": "small(adversary=4/255, build=3)",
+    "plain": "small",
+    "margin": "small(build=1, loss=cosface, network=small-cnn)",
+    "strong": "small(augment=strong, build=2, network='small-residual(width=1.5)')",
+    "half": "small(build=3, loss=arcface, people=second)",
+    "robust": "small(adversary=4/255, build=4)",
 }
 """Small extractors that differ in data, loss, augmentation, network and robustness, by name: surrogate eras."""
 
@@ -105,11 +106,16 @@ EXTRACTORS = {
 
 
 def read_extractor(spelled: str, owner: str) -> tuple[str, Extractor]:
-    """Return an extractor's canonical spelling and itself; eras stand for what they are.
+    """Return an extractor's canonical spelling and itself; what is an era is spelled as that.
 
     Raises:
         ConfigError: when it is unknown, or has settings that are refused.
     """
+    text, method = _read(spelled, owner)
+    return next((name for name, era in ERAS.items() if _read(era, name) == (text, method)), text), method
+
+
+def _read(spelled: str, owner: str) -> tuple[str, Extractor]:
     named, *others = spelling.parse(ERAS.get(spelled, spelled))
     if others:
         raise ConfigError(f"{owner}: one extractor is needed, not {spelled!r}")

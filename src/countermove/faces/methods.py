@@ -26,6 +26,7 @@ COUNTERMOVES = {
     "top-2": f"{_TRAINERS}.top_2:Top2",
     "confidence": f"{_TRAINERS}.confidence:Confidence",
     "leaked": f"{_TRAINERS}.leaked:Leaked",
+    "growing": f"{_TRAINERS}.growing:GrowingGallery",
     "jpeg": f"{_TRAINERS}.jpeg:Jpeg",
     "resize": f"{_TRAINERS}.resize:Resize",
     "noise": f"{_TRAINERS}.noise:GaussianNoise",

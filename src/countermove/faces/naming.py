@@ -68,7 +68,8 @@ def nearest(views: Views) -> Named:
 
     The names are those that refitting the neighbours for every mover would give: in world m only mover m's photos
     differ, so a photo's best match is either the best clean one of everybody else (the best or second best person of
-    the clean world) or the best of mover m's cloaked ones.
+    the clean world) or the best of mover m's cloaked ones. Of two people as near (copies of a photo under two names)
+    the earlier one is named, in every world.
     """
     count, movers = len(views.tests), views.movers
     worlds = torch.empty(count, movers, dtype=torch.int64)
@@ -79,14 +80,16 @@ def nearest(views: Views) -> Named:
         rows = slice(start, start + TESTS_AT_ONCE)
         honest = best_by_person(views.tests[rows], views.clean, views.owner, movers)
         cloaked = best_by_person(views.tests[rows], views.moved, views.owner, movers)
-        top = honest.topk(2, dim=1)
-        first, second = top.indices[:, :1], top.indices[:, 1:]
+        nearest_one = honest.max(1, keepdim=True)
+        first = nearest_one.indices
+        runner_up = honest.scatter(1, first, -torch.inf).max(1, keepdim=True)
         itself = first == everybody  # world m takes its best match away
-        other = torch.where(itself, second, first)
-        best = torch.where(itself, top.values[:, 1:], top.values[:, :1])
-        worlds[rows] = torch.where(cloaked > best, everybody, other)
+        other = torch.where(itself, runner_up.indices, first)
+        best = torch.where(itself, runner_up.values, nearest_one.values)
+        wins = (cloaked > best) | ((cloaked == best) & (everybody < other))
+        worlds[rows] = torch.where(wins, everybody, other)
         similarity[rows] = torch.maximum(cloaked, best)
-        clean[rows], sure[rows] = first[:, 0], top.values[:, 0]
+        clean[rows], sure[rows] = first[:, 0], nearest_one.values[:, 0]
     return Named(worlds=worlds, similarity=similarity, clean=clean, sure=sure)
 
 
@@ -125,3 +128,38 @@ def fall_back(first: Named, second: Named, threshold: float) -> Named:
         clean=torch.where(unsure_clean, second.clean, first.clean),
         sure=first.sure,
     )
+
+
+def grown(named: Named, views: Views, *, threshold: float, rounds: int) -> Named:
+    """Return the names when photos that are named surely join the gallery, round by round, in every world.
+
+    Args:
+        named: what a nearest neighbour says; its similarities are compared with those between test photos.
+        views: the features.
+        threshold: similarity from which a photo joins.
+        rounds: at most so many; it ends before when nothing changes.
+    """
+    alike = (views.tests @ views.tests.T).fill_diagonal_(-torch.inf)
+    worlds = [
+        _grown(*world, alike, threshold, rounds) for world in zip(named.worlds.T, named.similarity.T, strict=True)
+    ]
+    clean, sure = _grown(named.clean, named.sure, alike, threshold, rounds)
+    return Named(
+        worlds=torch.stack([names for names, _ in worlds], dim=1),
+        similarity=torch.stack([similarity for _, similarity in worlds], dim=1),
+        clean=clean,
+        sure=sure,
+    )
+
+
+def _grown(names: Tensor, sure: Tensor, alike: Tensor, threshold: float, rounds: int) -> tuple[Tensor, Tensor]:
+    """Return names [T] and similarities [T] in one world."""
+    for _ in range(rounds):
+        joined = sure >= threshold
+        near = alike.masked_fill(~joined, -torch.inf).max(1)
+        better = ~joined & (near.values > sure)
+        if not better.any():
+            break
+        names = torch.where(better, names[near.indices], names)
+        sure = torch.where(better, near.values, sure)
+    return names, sure

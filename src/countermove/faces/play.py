@@ -22,7 +22,7 @@ from countermove.faces.extractor import (
     read_extractor,
 )
 from countermove.faces.gallery import Faces
-from countermove.faces.naming import Named, Views, either, fall_back, nearest_other
+from countermove.faces.naming import Named, Views, either, fall_back, grown, nearest_other
 from countermove.faces.purifying import blank_purifier, fit_purifier, purify
 from countermove.faces.recogniser import Material, Photos, Recognised
 from countermove.faces.remembered import Remembered
@@ -351,6 +351,9 @@ def _joined(recognised: list[Recognised], plain: Views, plan: Plan) -> Named:
         return either(named[0], named[1], plain.tested)
     if plan.mixture == "confidence":
         return fall_back(named[0], named[1], float(nearest_other(plain).quantile(plan.quantile)))
+    if plan.growing:
+        threshold = float(nearest_other(plain).quantile(plan.growing.quantile))
+        return grown(named[0], plain, threshold=threshold, rounds=plan.growing.rounds)
     return named[0]
 
 

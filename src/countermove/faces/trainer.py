@@ -64,6 +64,14 @@ class Detection(Knowing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Growing:
+    """How a gallery takes in what it names; see the countermove growing."""
+
+    quantile: float
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """How the trainer will make a recogniser.
 
@@ -75,6 +83,7 @@ class Plan:
     quantile:     of the confidence mixture: the share of the gallery that is less near than the threshold.
     purification: how a network is trained that photos go through before all squeezes; None: there is none.
     detection:    how a detector is trained; None: there is none.
+    growing:      how the gallery takes in what it names; None: it does not.
     """
 
     gallery: tuple[Squeeze, ...] = ()
@@ -85,6 +94,7 @@ class Plan:
     quantile: float = 0.0
     purification: Purification | None = None
     detection: Detection | None = None
+    growing: Growing | None = None
 
     def squeezed(self, squeeze: Squeeze, on: On) -> Plan:
         """Return the plan with one more squeeze, of the gallery or of all photos."""

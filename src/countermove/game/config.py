@@ -114,6 +114,8 @@ class AuditConfig(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     training: dict[str, Any] = Field(default_factory=dict)
     engine: EngineConfig = EngineConfig()
+    dates: dict[str, str] = Field(default_factory=dict)
+    """Since when moves, countermoves and models are known, by spelling or by name; see `game.ledger`."""
     study: StudyConfig | None = None
 
     def axes(self) -> dict[Kind, tuple[str, ...]]:
@@ -198,6 +200,8 @@ def _in_full(table: dict[str, Any]) -> dict[str, Any]:
         return names.get(entry, entry) if isinstance(entry, str) else entry
 
     axes = {key: table[key] for key in ("data", "moves", "countermoves", "models") if key in table}
+    if isinstance(table.get("dates"), dict):
+        table = table | {"dates": {full(key): date for key, date in table["dates"].items()}}
     return table | {key: [full(e) for e in v] if isinstance(v, list) else full(v) for key, v in axes.items()}
 
 

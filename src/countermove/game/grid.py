@@ -9,6 +9,7 @@ from countermove.errors import ConfigError
 from countermove.game.arena import Arena, Rules, arena_class
 from countermove.game.cell import Setting, Task
 from countermove.game.config import AuditConfig
+from countermove.game.dates import Dates
 from countermove.game.methods import Kind
 
 
@@ -50,7 +51,10 @@ def expand(config: AuditConfig, *, rehash: bool = False) -> Grid:
     axes["countermove"] = _with_none(axes["countermove"])
     arena.check(axes)
     resolved = {"data": "data", "moves": "move", "countermoves": "countermove", "models": "model"}
-    config = config.model_copy(update={field: axes[kind] for field, kind in resolved.items()})
+    spelled = {text: arena.methods.compose(k, text).spelling for k, texts in config.axes().items() for text in texts}
+    dates = {spelled.get(key, key): date for key, date in config.dates.items()}
+    config = config.model_copy(update={"dates": dates, **{field: axes[kind] for field, kind in resolved.items()}})
+    _ = Dates(config)
     settings = (s for setting in _settings(arena, config) for s in (arena.reference(setting), setting))
     cells = tuple(dict.fromkeys(_played(arena, setting) for setting in dict.fromkeys(settings)))
     return Grid(config, rules, arena, cells, _ordered(cells))

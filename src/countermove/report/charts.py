@@ -94,6 +94,23 @@ def curves(lines: Sequence[Line], *, y_range: tuple[float, float], x_label: str,
     return _svg("".join(parts), desc)
 
 
+def timeline(dates: Sequence[str], left: Sequence[Estimate | None], *, y_label: str, desc: str) -> Markup:
+    """Draw what is left at each date, with its interval; nothing where it cannot be told."""
+    told = [(i, estimate) for i, estimate in enumerate(left) if estimate is not None]
+    bounds = [b for _, estimate in told for b in (estimate.low, estimate.high)]
+    frame = _Frame((-0.5, max(1.0, len(dates) - 0.5)), _range([0.0, 1.0, *bounds], 0.05))
+    parts = [_axes(frame, "trained", y_label, named=dates)]
+    points = " ".join(_pair(frame, i, estimate.point) for i, estimate in told)
+    parts.append(f'<polyline class="curve test" points="{points}"/>')
+    for i, estimate in told:
+        x, y = frame.at(i, estimate.point)
+        (_, top), (_, low) = frame.at(i, estimate.high), frame.at(i, estimate.low)
+        parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="{top}" y2="{low}"/>')
+        tip = f"{dates[i]}: {estimate.words}"
+        parts.append(f'<circle class="dot front-dot" cx="{x}" cy="{y}" r="4.5"><title>{escape(tip)}</title></circle>')
+    return _svg("".join(parts), desc)
+
+
 def strip(naive: Estimate | None, value: Estimate | None) -> Markup:
     """Draw what a move had against no reply (ring), and what is left of it (dot with interval), on a line from 0 to 1.
 
@@ -129,17 +146,19 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _axes(frame: _Frame, x_label: str, y_label: str, *, whole: bool = False) -> str:
+def _axes(frame: _Frame, x_label: str, y_label: str, *, whole: bool = False, named: Sequence[str] | None = None) -> str:
+    """Draw both axes; named: words at 0, 1, 2 ... in the place of numbers."""
     parts = []
     for value in ticks(*frame.y):
         x, y = frame.at(frame.x[0], value)
         look = "zero" if value in (0, 1) else "grid"
         parts.append(f'<line class="{look}" x1="{x}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="tick" x="{x - 6}" y="{y + 4}" text-anchor="end">{_tick(value)}</text>')
-    for value in ticks(*frame.x, whole=whole):
+    marks = [(i, str(escape(name))) for i, name in enumerate(named or ())]
+    for value, word in marks or [(value, _tick(value)) for value in ticks(*frame.x, whole=whole)]:
         x, y = frame.at(value, frame.y[0])
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{y}" y2="{y + 4}"/>')
-        parts.append(f'<text class="tick" x="{x}" y="{y + 16}" text-anchor="middle">{_tick(value)}</text>')
+        parts.append(f'<text class="tick" x="{x}" y="{y + 16}" text-anchor="middle">{word}</text>')
     parts.append(f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>')
     if y_label:
         parts.append(f'<text class="name" x="{LEFT}" y="{TOP - 3}">{escape(y_label)}</text>')

@@ -8,9 +8,10 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from countermove.game.ledger import Moment, moments
 from countermove.game.results import PRICE, Results, Row
 from countermove.game.verdict import Square, Verdict
-from countermove.report.charts import Dot, Line, curves, scatter
+from countermove.report.charts import Dot, Line, curves, scatter, timeline
 
 PRICE_NAMES = {
     "seconds": "seconds beyond none",
@@ -40,6 +41,18 @@ class PriceView:
     price: str
     title: str
     charts: tuple[PriceChart, ...]
+
+
+@dataclass(frozen=True)
+class TimeView:
+    """One row of the matrix of dates: a move that was published at a date, at every date of training."""
+
+    data: str
+    move: str
+    published: str
+    dates: tuple[str, ...]
+    moments: tuple[Moment | None, ...]
+    svg: Markup
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,21 @@ def price_views(results: Results, verdict: Verdict) -> list[PriceView]:
             charts = tuple(_price_charts(priced, price, len(results.axis("model"))))
             views.append(PriceView(price, PRICE_NAMES[price], charts))
     return sorted(views, key=lambda view: view.price != "clean_cost")
+
+
+def time_views(results: Results) -> list[TimeView]:
+    """Return what is left of every dated move at each training date, where the audit has dates."""
+    found = moments(results)
+    dates = tuple(dict.fromkeys(moment.trained for moment in found))
+    views = []
+    for data, move in dict.fromkeys((moment.data, moment.move) for moment in found):
+        mine = {moment.trained: moment for moment in found if (moment.data, moment.move) == (data, move)}
+        row = tuple(mine.get(date) for date in dates)
+        words = f"What is left of {move} by the date of training. The table has the numbers."
+        left = [None if moment is None else moment.left for moment in row]
+        svg = timeline(dates, left, y_label="payoff left", desc=words)
+        views.append(TimeView(data, move, next(iter(mine.values())).published, dates, row, svg))
+    return views
 
 
 def curve_views(results: Results) -> list[CurveView]:

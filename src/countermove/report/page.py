@@ -80,6 +80,7 @@ def render_page(report: Report) -> str:
         matrices=view.matrices(results, verdict),
         price_views=figures.price_views(results, verdict),
         curve_views=figures.curve_views(results),
+        time_views=figures.time_views(results),
         panels=[safe_panel(panel) for panel in results.arena.panels(report.run, results)],
         checks=view.checks(results),
         budgets=view.budgets(report),

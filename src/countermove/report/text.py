@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from countermove.game.ledger import moments
 from countermove.game.results import Results
 from countermove.game.verdict import MoveVerdict, Square, Verdict
 from countermove.report.numbers import interval, number, point, price_words, reply_words
@@ -45,6 +46,7 @@ def renderable(results: Results, verdict: Verdict, *, width: int = 100) -> Rende
         for model in results.axis("model"):
             parts += _matrix(results, verdict, data, model, width)
     parts += [_verdict(results, verdict, data, width) for data in results.axis("data")]
+    parts += _over_time(results, width)
     parts += _published(results, verdict, width)
     if verdict.flags:
         parts.append(_flags(verdict))
@@ -149,6 +151,24 @@ def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table
             reply.append("\n" + fit(blind, name), style="dim")
         table.add_row(Text(fit(move.move, name)), left, reply, Text("\n".join(price) or "-"))
     return table
+
+
+def _over_time(results: Results, width: int) -> Iterator[RenderableType]:
+    found = moments(results)
+    for data in dict.fromkeys(moment.data for moment in found):
+        mine = [moment for moment in found if moment.data == data]
+        dates = list(dict.fromkeys(moment.trained for moment in mine))
+        table = Table(box=box.SIMPLE_HEAD, title=f"Left over time: {data}", title_justify="left", title_style="bold")
+        name = max(16, width - 14 - 10 * len(dates))
+        table.add_column("published", min_width=9)
+        table.add_column("move", width=name)
+        for date in dates:
+            table.add_column(f"trained\n{date}", min_width=max(7, len(date)))
+        left = {(moment.move, moment.trained): moment.left for moment in mine}
+        for out, move in dict.fromkeys((moment.published, moment.move) for moment in mine):
+            told = (left.get((move, date)) for date in dates)
+            table.add_row(out, Text(fit(move, name)), *("-" if one is None else point(one) for one in told))
+        yield table
 
 
 def _published(results: Results, verdict: Verdict, width: int) -> Iterator[RenderableType]:

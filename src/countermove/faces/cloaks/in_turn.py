@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from countermove.errors import ConfigError
 from countermove.faces.cloak import CloakContext, Sees
+from countermove.game.cell import digest
 from countermove.pixels.batch import Batch
+
+if TYPE_CHECKING:
+    from countermove.game.methods import Composition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +28,12 @@ class InTurn:
 
     version: ClassVar[int] = 1
     norm: ClassVar[None] = None
-    cloaks: tuple[str, ...] = ("none", "pgd")
+    cloaks: tuple[str | None, ...] = ("none", "pgd")
 
     def __post_init__(self) -> None:
-        from countermove.faces.methods import METHODS  # it lists this one, too
-
         if len(self.cloaks) < 2:
             raise ConfigError("move 'in-turn': name two cloaks or more, the earliest first")
-        read = tuple(METHODS.compose("move", spelled) for spelled in self.cloaks)
+        read = self._read()
         if any(isinstance(composition.method, InTurn) for composition in read):
             raise ConfigError("move 'in-turn' cannot stand inside itself; name all cloaks in one list")
         object.__setattr__(self, "cloaks", tuple(composition.spelling for composition in read))
@@ -40,6 +42,10 @@ class InTurn:
     def sees(self) -> Sees:
         """Return what the cloaks depend on, at least on which of the owner's photos come before."""
         return "others" if any(method.sees == "others" for method in self._methods()) else "person"
+
+    def fingerprint(self, *, rehash: bool = False) -> str:
+        """Return SHA-256 over settings, versions and files of all cloaks."""
+        return digest([composition.identity(rehash=rehash) for composition in self._read()])
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors of all cloaks, those of the first one first."""
@@ -67,7 +73,11 @@ class InTurn:
             part[rows] = torch.arange(len(rows)) * len(self.cloaks) // len(rows)
         return part
 
-    def _methods(self) -> list:
-        from countermove.faces.methods import METHODS
+    def _read(self) -> tuple[Composition, ...]:
+        from countermove.faces.methods import METHODS  # it lists this one, too
 
-        return [METHODS.compose("move", spelled).method for spelled in self.cloaks]
+        # none in a list that is not quoted is read as nothing at all
+        return tuple(METHODS.compose("move", spelled or "none") for spelled in self.cloaks)
+
+    def _methods(self) -> list:
+        return [composition.method for composition in self._read()]

@@ -13,7 +13,7 @@ from countermove.errors import ConfigError
 from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Sees, read_surrogates
 from countermove.faces.crafting import gradient_of
 from countermove.faces.perceptual import perceptual_distance
-from countermove.pixels.balls import Ball, check_radius
+from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import per_sample
 from countermove.pixels.squeezes import gaussian
@@ -65,7 +65,10 @@ class LowKey:
             raise ConfigError(
                 f"move 'lowkey': perceptual = {self.perceptual!r} is refused; it is dssim or torchvision:alexnet"
             )
-        check_radius(self.eps, norm="linf")
+        if not self.eps <= 1:
+            raise ConfigError(
+                f"move 'lowkey': start + steps * step = {self.eps:g} is refused; no change of a pixel is above 1"
+            )
 
     @property
     def eps(self) -> float:

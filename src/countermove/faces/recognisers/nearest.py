@@ -17,7 +17,7 @@ class Nearest:
     One neighbour, Euclidean distance between features of length one. All movers are scored from two similarity
     products; the names are those of refitting for every mover.
 
-    extractor: an era (plain, arc, strong, robust), small(...), or pretrained(...) with weights from elsewhere.
+    extractor: an era (plain, margin, strong, half, robust), small(...), or public(...) with weights from elsewhere.
 
     Differs from the paper's code: it compares features as they come, and not all extractors normalise theirs.
     """

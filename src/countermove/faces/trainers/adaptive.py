@@ -29,8 +29,8 @@ class Adaptive:
     version: ClassVar[int] = 1
     known: tuple[str, ...] = ()
     photos: int = 10
-    epochs: int = 10
-    lr: float = 0.05
+    epochs: int = 20
+    lr: float = 0.1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", read_known(self.known, "adaptive"))

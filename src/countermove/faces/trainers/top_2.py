@@ -34,4 +34,6 @@ def joined(plan: Plan, name: str) -> Plan:
         raise ConfigError(f"countermove {name!r} joins the plain extractor with an adapted one; write adaptive+{name}")
     if plan.mixture:
         raise ConfigError(f"countermove {name!r} stands behind {plan.mixture!r}; take one of them")
+    if plan.growing:
+        raise ConfigError(f"countermove {name!r} joins two recognisers, and growing grows one's gallery; leave one out")
     return plan
