@@ -480,6 +480,13 @@ def test_photos_that_are_refused(tmp_path: Path, drawn: np.ndarray, monkeypatch:
     assert not (tmp_path / "out 2").exists()
 
 
+def test_an_extractor_that_cannot_be_had_is_no_broken_photo(tmp_path: Path, drawn: np.ndarray) -> None:
+    source = album(tmp_path / "in", drawn, n=2)
+    few = "planted-faces(movers=7, people=8, photos=4)"
+    with pytest.raises(DataError, match="to train an extractor on"):
+        protect(source, tmp_path / "out", data=few, on_broken="skip")
+
+
 def test_a_photo_that_changes_while_it_is_protected(tmp_path: Path, drawn: np.ndarray) -> None:
     source = album(tmp_path / "in", drawn, n=2)
 
