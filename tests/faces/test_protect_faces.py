@@ -435,7 +435,7 @@ def test_the_cache_is_used_again(
         ("lowkey", {"model": None, "data": None}, ConfigError, r"say on which: --data lfw.*facenet-vggface2"),
         ("lowkey", {"data": None, "model": "public(weights=facenet-vggface2)"}, WeightsError, "not on this machine"),
         ("lowkey", {"model": "plane"}, ConfigError, "did you mean 'plain'"),
-        ("lowkey(extractors=[arc])", {"model": "plain"}, ConfigError, "given twice"),
+        ("lowkey(extractors=[half])", {"model": "plain"}, ConfigError, "given twice"),
         ("lowkey", {"data": "lfv"}, ConfigError, "did you mean 'lfw'"),
         ("random-noise", {"data": None}, ConfigError, "leave --model out"),
         ("random-noise", {"model": None}, ConfigError, "leave --data out"),
@@ -478,6 +478,13 @@ def test_photos_that_are_refused(tmp_path: Path, drawn: np.ndarray, monkeypatch:
     with pytest.raises(ConfigError, match=r"pip install 'countermove\[faces\]'"):
         protect(source, tmp_path / "out 2", detector=None)
     assert not (tmp_path / "out 2").exists()
+
+
+def test_an_extractor_that_cannot_be_had_is_no_broken_photo(tmp_path: Path, drawn: np.ndarray) -> None:
+    source = album(tmp_path / "in", drawn, n=2)
+    few = "planted-faces(movers=7, people=8, photos=4)"
+    with pytest.raises(DataError, match="to train an extractor on"):
+        protect(source, tmp_path / "out", data=few, on_broken="skip")
 
 
 def test_a_photo_that_changes_while_it_is_protected(tmp_path: Path, drawn: np.ndarray) -> None:

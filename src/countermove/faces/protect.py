@@ -85,7 +85,7 @@ def protect_folder(
         out: a new or empty folder, or one that the same call has begun.
         composition: one cloak.
         seed: of its noise, and of the training of small extractors.
-        model: the extractors, in place of the cloak's `extractors`: one, or a list such as [plain, arc].
+        model: the extractors, in place of the cloak's `extractors`: one, or a list such as [plain, half].
         data: the face set on whose public people small extractors are trained. They are kept in the cache folder.
         on_broken: "fail" ends at a broken photo, "skip" leaves it out and names it.
         device: where networks run.

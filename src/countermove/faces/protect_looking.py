@@ -6,6 +6,7 @@ Legend: F faces of a photo, S side of a crop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,14 @@ from countermove.pixels.places import PngPlace, png_places
 
 LONGEST_JPEG = 65_500
 Box = tuple[float, float, float, float]
+
+
+class Seen(NamedTuple):
+    """The faces of a photo: boxes and angles, matrices for crops of a side that is still to be known, and notes."""
+
+    faces: list[tuple[Box, float]]
+    matrices: list[Callable[[int], Tensor]]
+    notes: list[str]
 
 
 class Photo(NamedTuple):
@@ -61,24 +70,15 @@ def person_of(place: PngPlace) -> str:
     return first if slash else "."
 
 
-def look(
-    picture: np.ndarray,
-    place: PngPlace,
-    finder: Detector | None,
-    *,
-    name: str,
-    several: Several,
-    side: Callable[[], int],
-) -> Photo | str:
-    """Return a photo's faces, or what is to be said where there is none.
+def look(picture: np.ndarray, finder: Detector | None, *, name: str, source: str, several: Several) -> Seen:
+    """Find the faces of a photo, uint8 [H, W, 3], that are to be cloaked.
 
     Args:
-        picture: uint8 [H, W, 3].
-        place: of the photo.
+        picture: the photo.
         finder: None where the photo itself is the crop.
         name: what an error message calls it.
+        source: what the notes call it.
         several: which faces are taken.
-        side: of the crops; asked only where there is a face.
 
     Raises:
         DataError: on a photo that is too small or too long.
@@ -89,20 +89,19 @@ def look(
             f"{name} has {width} x {height} pixels; a JPEG, in which cloaks are measured, has at most "
             f"{LONGEST_JPEG:,} on a side. Cut it"
         )
-    notes: list[str] = []
-    if finder is None:
-        if min(height, width) < LEAST_SIDE:
-            raise DataError(f"{name} has {width} x {height} pixels; a face needs at least {LEAST_SIDE} x {LEAST_SIDE}")
-        found = [((0.0, 0.0, float(width), float(height)), 0.0)]
-        matrices = whole(height, width, side())[None]
-    else:
-        chosen, notes = choose_faces(finder(picture), name=place.source, several=several)
-        if not chosen:
-            return "; ".join(notes)
-        found = [(_rounded(face.box), float(face.angle)) for face in chosen]
-        matrices = torch.stack([face.matrix(side()) for face in chosen])
-    crops = torch.stack([cut(picture, matrix, side()) for matrix in matrices])
-    return Photo(place, "", found, matrices, crops, is_gray(picture), notes, True)
+    if finder is not None:
+        faces, notes = choose_faces(finder(picture), name=source, several=several)
+        return Seen([(_rounded(face.box), float(face.angle)) for face in faces], [f.matrix for f in faces], notes)
+    if min(height, width) < LEAST_SIDE:
+        raise DataError(f"{name} has {width} x {height} pixels; a face needs at least {LEAST_SIDE} x {LEAST_SIDE}")
+    return Seen([((0.0, 0.0, float(width), float(height)), 0.0)], [partial(whole, height, width)], [])
+
+
+def cut_out(picture: np.ndarray, seen: Seen, place: PngPlace, *, sha256: str, side: int, todo: bool) -> Photo:
+    """Return the photo with the crops of the faces that were seen."""
+    matrices = torch.stack([matrix(side) for matrix in seen.matrices])
+    crops = torch.stack([cut(picture, matrix, side) for matrix in matrices])
+    return Photo(place, sha256, seen.faces, matrices, crops, is_gray(picture), seen.notes, todo)
 
 
 def _rounded(box: Box) -> Box:

@@ -23,7 +23,7 @@ from countermove.faces.cloak import Cloak
 from countermove.faces.detection import Detector, Several
 from countermove.faces.play import cloak_and_round
 from countermove.faces.protect_crops import cut, largest_change, put_back
-from countermove.faces.protect_looking import Photo, look, person_of
+from countermove.faces.protect_looking import Photo, cut_out, look, person_of
 from countermove.faces.protect_surrogates import Opened, Surrogates, Watch
 from countermove.pixels.balls import Ball
 from countermove.pixels.batch import Batch
@@ -153,19 +153,17 @@ class Cloaking:
                 self._left_out(place, known[1])
                 return None
             picture = decode_picture(data, name=str(path))
-            photo = look(
-                picture, place, self.finder, name=str(path), several=self.several, side=lambda: self.opened.side
-            )
+            seen = look(picture, self.finder, name=str(path), source=place.source, several=self.several)
         except DataError as error:
             if self.on_broken == "fail":
                 raise
             self.skipped[place.id] = str(error)
             return None
-        if isinstance(photo, str):
-            self._without_face(place, sha, photo, picture)
+        if not seen.faces:
+            self._without_face(place, sha, "; ".join(seen.notes), picture)
             return None
-        self.noted += photo.notes
-        return photo._replace(sha256=sha, todo=line is None)
+        self.noted += seen.notes
+        return cut_out(picture, seen, place, sha256=sha, side=self.opened.side, todo=line is None)
 
     def _without_face(self, place: PngPlace, sha: str, said: str, picture: np.ndarray) -> None:
         if self.no_face == "copy":
