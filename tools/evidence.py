@@ -74,6 +74,7 @@ STUDIES = (
     "fr-baseline",
     "fr-adaptive",
     "fr-oblivious",
+    "fr-purifiers",
 )
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
