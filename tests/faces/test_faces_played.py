@@ -16,6 +16,7 @@ from torch import Tensor
 from countermove.errors import ConfigError
 from countermove.faces.arena import Faces
 from countermove.faces.extractor import embed, read_extractor
+from countermove.faces.methods import METHODS
 from countermove.game.arena import Rules
 from countermove.game.cell import Setting, Task
 from countermove.game.config import make_config
@@ -31,7 +32,10 @@ from countermove.report.inert import why_not_inert
 DATA = "planted-faces(people=48)"
 SMALL = "dim=16, epochs=4, network='small-cnn(width=0.25)'"
 OWN, OTHER = f"small({SMALL})", f"small(build=1, {SMALL})"
-NEAREST, NEWER, LINEAR = f'nearest(extractor="{OWN}")', f'nearest(extractor="{OTHER}")', f'linear(extractor="{OWN}")'
+NEAREST, NEWER, LINEAR = (
+    METHODS.compose("model", f'{head}(extractor="{extractor}")').spelling
+    for head, extractor in (("nearest", OWN), ("nearest", OTHER), ("linear", OWN))
+)
 TABLE: dict[str, Any] = {
     "arena": "faces",
     "data": DATA,
@@ -42,7 +46,6 @@ TABLE: dict[str, Any] = {
         "leaked(photos=99)",
         "adaptive(epochs=2, photos=2)",
         "adaptive(epochs=2, photos=2)+top-2",
-        "adaptive(epochs=2, photos=2)+confidence",
         "adaptive(epochs=2, known=[random-noise], photos=2)",
         "purifier(epochs=1, photos=2, width=4)",
         "detector(epochs=1, network='small-pooled(width=0.25)', photos=2)",
@@ -317,7 +320,8 @@ def test_the_price_is_what_a_reply_costs_beyond_none(played: tuple[Summary, Resu
     assert price(NOISE, "leaked(photos=2)")["clean_examples"] == 2
     assert price(NOISE, "leaked(photos=99)")["clean_examples"] == 6
     assert price(NOISE, "jpeg(quality=30)")["samples"] == 0
-    reply, none = (row(results, "none", c, NEAREST).metrics for c in ("jpeg(quality=30)", "none"))
+    # what others lose is seen under the same move
+    reply, none = (row(results, NOISE, c, NEAREST).metrics for c in ("jpeg(quality=30)", "none"))
     lost = none["others_accuracy"] - reply["others_accuracy"]
     assert price(NOISE, "jpeg(quality=30)")["clean_cost"] == pytest.approx(lost)
     purifier = price(NOISE, "purifier(epochs=1, photos=2, width=4)")

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 
 class Faces:
-    """Photos that shall not name their owner."""
+    """Photos that shall not name their owner.
+
+    protection and clean_error are means over people of the share of their photos that is not named rightly, with and
+    without the move; others_accuracy is over the photos of all who do not move.
+    """
 
     name = "faces"
     unit = "mover"
     metric = "others_accuracy"
     metrics: tuple[str, ...] = ("protection", "clean_error", "others_accuracy")
     reply_floor: float | None = None
-    yardstick = Yardstick()
+    yardstick = Yardstick(bystanders=True)
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -130,6 +134,7 @@ class Faces:
         """Make an artifact."""
         from countermove.faces import play
 
+        play.set_threads(self.rules.threads)
         work = {
             "extractor": play.make_extractor,
             "move": play.cloak,
@@ -144,6 +149,7 @@ class Faces:
         """Name every mover's test photos in the world where they alone have cloaked."""
         from countermove.faces import play
 
+        play.set_threads(self.rules.threads)
         return play.play_cell(self, task, desk)
 
     def panels(self, run: RunFolder, results: Results) -> Sequence[Panel]:

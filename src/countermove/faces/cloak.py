@@ -47,7 +47,8 @@ class CloakContext:
 
     embedders: the extractors that the cloak named, in its order.
     names:     their networks, for a released tool that confuses those of one network.
-    others:    8-bit photos [M, 3, S, S] of people who are not in any gallery, and whose they are: int64 [M].
+    others:    8-bit photos [M, 3, S, S] of people who are not in any gallery.
+    other_people, other_names: whose they are, int64 [M], and the names that these numbers stand for.
     seed:      of all noise; a sample's own follows its id.
     """
 
@@ -55,6 +56,7 @@ class CloakContext:
     names: tuple[str, ...] = ()
     others: Tensor = field(default_factory=lambda: torch.zeros(0, 3, 1, 1, dtype=torch.uint8))
     other_people: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    other_names: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     meter: Meter = field(default_factory=Meter)

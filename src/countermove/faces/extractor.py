@@ -29,7 +29,6 @@ from countermove.pixels.selection import pick
 from countermove.pixels.steps import frozen
 
 PeopleOf = Literal["all", "first", "second"]
-Augment = Literal["plain", "strong"]
 TARGET = "target"
 """In a cloak's list of extractors: the one of the trainer whom it meets."""
 
@@ -96,6 +95,14 @@ class Extractor(Protocol):
 
     def criterion(self) -> tuple[Loss, float, float]:
         """Return the loss, its scale and its margin."""
+        ...
+
+    def batch_steps(self) -> tuple[BatchStep, ...]:
+        """Return what is done to every batch after crop and flip."""
+        ...
+
+    def model_steps(self) -> tuple[ModelStep, ...]:
+        """Return what is done to every batch with the network's help."""
         ...
 
 

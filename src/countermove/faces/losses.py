@@ -53,6 +53,7 @@ def margin_loss(loss: Loss, *, scale: float, margin: float) -> Callable[[Tensor,
         return F.cross_entropy
 
     def harder(cosines: Tensor, labels: Tensor) -> Tensor:
+        cosines = cosines.float()  # half precision has no cosine between 1 - 2^-8 and 1
         own = cosines.gather(1, labels[:, None])
         if loss == "cosface":
             own = own - margin

@@ -55,12 +55,14 @@ class Named:
     similarity: float [T, M], how sure it is there; higher is surer. Only to be compared with its own.
     clean:      int64 [T], the name where nobody moves.
     sure:       float [T], likewise.
+    together:   bool [M, M], who else cloaks (rows) in every world (columns); None: nobody.
     """
 
     worlds: Tensor
     similarity: Tensor
     clean: Tensor
     sure: Tensor
+    together: Tensor | None = None
 
 
 def nearest(views: Views) -> Named:

@@ -51,6 +51,11 @@ FEATURES = Remembered()
 """Features that this process has computed; keys are those of artifacts."""
 
 
+def set_threads(threads: int) -> None:
+    """Let torch use as many threads as the keys say."""
+    torch.set_num_threads(threads)
+
+
 def make_extractor(arena: Arena, task: Task, desk: Desk) -> Crafted:
     """Train an extractor on the public, or find one with weights from elsewhere."""
     warm_up(arena.rules.device)
@@ -81,7 +86,13 @@ def cloak_public(arena: Arena, task: Task, desk: Desk) -> Crafted:
 
 
 def chosen_public(faces: Faces, photos: int) -> Tensor:
-    """Return rows of at most so many photos of each person of the public, chosen by id."""
+    """Return rows of at most so many photos of each person of the public, chosen by id.
+
+    Raises:
+        DataError: when there is nobody.
+    """
+    if not len(faces.public):
+        raise DataError(f"{faces.name} has no people besides the movers, on whose photos a trainer could learn")
     rows = []
     for person in faces.person[faces.public].unique().tolist():
         own = faces.public[faces.person[faces.public] == person]
@@ -106,6 +117,7 @@ def _cloaked(arena: Arena, task: Task, desk: Desk, rows: Tensor, *, seed: int) -
         names=tuple(getattr(extractor, "network", "") for extractor in extractors),
         others=faces.photos[faces.public],
         other_people=faces.person[faces.public],
+        other_names=faces.people,
         seed=seed,
         device=arena.rules.device,
     )
@@ -158,6 +170,8 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
         extractor=extractor,
         recipe=Recipe(epochs=asked.epochs or own.epochs, lr=asked.lr or own.lr),
         seed=int(torch.randint(2**31, (), generator=generator(seed, "adaptive"))),
+        steps=extractor.batch_steps(),
+        model_steps=extractor.model_steps(),
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
@@ -168,12 +182,14 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
 
 def make_purifier(arena: Arena, task: Task, desk: Desk) -> Crafted:
     """Train a network that takes cloaks away."""
+    warm_up(arena.rules.device)
     faces, seed, device = _faces(arena, task), task.payload["seed"], arena.rules.device
     base, *known = task.needs
     asked = Purification(**task.payload["asked"], known=(), probes=True)
     stored = [load_file(desk.artifact(need) / PHOTOS) for need in known]
-    rows = torch.cat([chosen_public(faces, asked.photos), *(held["rows"] for held in stored)])
-    given = torch.cat([faces.photos[chosen_public(faces, asked.photos)], *(held["photos"] for held in stored)])
+    own = chosen_public(faces, asked.photos)
+    rows = torch.cat([own, *(held["rows"] for held in stored)])
+    given = torch.cat([faces.photos[own], *(held["photos"] for held in stored)])
     network = blank_purifier(asked.width, seed=seed)
     began = time.perf_counter()
     embedder = _embedder(arena, base, desk)
@@ -184,14 +200,17 @@ def make_purifier(arena: Arena, task: Task, desk: Desk) -> Crafted:
 
 def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
     """Train a detector on the public; with no cloak to know, it stays untrained and knows nothing."""
+    warm_up(arena.rules.device)
     faces, seed, device = _faces(arena, task), task.payload["seed"], arena.rules.device
     asked = Detection(**task.payload["asked"], known=())
     network = blank_detector(asked.network, faces.side, seed=seed)
-    stored = [load_file(desk.artifact(need) / PHOTOS) for need in task.needs]
+    stored = [load_file(desk.artifact(need) / PHOTOS)["photos"] for need in task.needs]
     rows = chosen_public(faces, asked.photos)
     began, seen = time.perf_counter(), 0
     if stored:
-        cloaked = torch.cat([held["photos"] for held in stored])
+        # one cloak a photo, in turn, so that there are as many cloaked photos as clean ones
+        cloaked = torch.stack([stored[i % len(stored)][i] for i in range(len(rows))])
+        cloaked = cloaked[unlike(cloaked, faces.photos[rows])]
         seen = fit_detector(network, faces.photos[rows], cloaked, asked=asked, seed=seed, device=device)
     save_weights(network, desk.folder / WEIGHTS)
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=seen, clean_examples=len(rows)))
@@ -201,17 +220,19 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
     """Make the recogniser and name every mover's test photos, in the world where they alone have cloaked."""
     warm_up(arena.rules.device)
     faces, plan = _faces(arena, task), arena.plan(task.payload["countermove"]["spelling"])
-    received = _received(arena, task, desk, faces, plan)
-    began = time.perf_counter()
     names = [_Names(arena, task, desk, faces, need) for need in _embedders(task, plan)]
-    recognised = [one.of(received) for one in names]
-    named = _joined(recognised, names[0].views(received), plan)
-    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    received = _received(arena, task, desk, faces, plan)
+    views = [one.views(received) for one in names]
+    recognised = [one.of(received, seen) for one, seen in zip(names, views, strict=True)]
+    named = _joined(recognised, views[0], plan)
+    seconds = time.perf_counter() - began + FEATURES.saved()
     scores = _Scores.of(named, faces)
-    adapted = _size(names[-1].embedder) if plan.adaptation else 0
-    purifying = 0 if received.purifier is None else _size(received.purifier)
-    fitted = sum(one.parameters for one in recognised)
-    gallery = received.clean[:, 0, 0, 0].numel() * names[0].embedder.dim
+    fitted = sum(one.parameters for one in recognised) + _size(received.purifier) + _size(received.detector)
+    tuned = max(*(one.tuned for one in recognised), _size(names[-1].embedder) if plan.adaptation else 0)
+    features = sum(
+        len(received.owner) * one.embedder.dim for one, made in zip(names, recognised, strict=True) if made.gallery
+    )
     return Outcome(
         metrics={
             "protection": 1 - float(scores.moved.mean()),
@@ -220,12 +241,12 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
             **received.detected,
         },
         units=Units(ids=[faces.people[m] for m in faces.movers.tolist()], outcome=scores.moved.tolist()),
-        chance=float(torch.bincount(faces.number[faces.person[faces.tested]]).max()) / len(faces.tested),
+        chance=1 / len(faces.movers),
         cost=Cost(
             seconds=seconds,
             samples=sum(one.samples for one in recognised),
-            parameters_changed=fitted + adapted + purifying,
-            bytes_stored=4 * (fitted + purifying + sum(_size(one.embedder) for one in names) + gallery * len(names)),
+            parameters_changed=fitted + tuned,
+            bytes_stored=4 * (fitted + sum(_size(one.embedder) for one in names) + features),
             clean_examples=min(plan.leaked, int(torch.bincount(received.owner).min())),
         ),
         tables={"by_person": torch.stack([scores.clean, scores.moved], dim=1).tolist()},
@@ -239,11 +260,8 @@ class _Received:
     photos: Photos
     owner: Tensor
     purifier: nn.Module | None
+    detector: nn.Module | None
     detected: dict[str, float]
-
-    @property
-    def clean(self) -> Tensor:
-        return self.photos.clean
 
 
 def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) -> _Received:
@@ -251,11 +269,13 @@ def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) ->
     clean, tests = faces.photos[faces.published], faces.photos[faces.tested]
     owner = faces.number[faces.person[faces.published]]
     moved = clean.clone() if move is None else load_file(desk.artifact(move) / PHOTOS)["photos"]
-    detected: dict[str, float] = {}
+    detected, detector = dict[str, float](), None
     if (need := task.need("detector")) is not None and plan.detection is not None:
-        network = blank_detector(plan.detection.network, faces.side, seed=task.payload["seed"])
-        load_weights(network, desk.artifact(need) / WEIGHTS)
-        detected = detect(network, clean, moved, asked=plan.detection, device=device)
+        detector = blank_detector(plan.detection.network, faces.side, seed=task.payload["seed"])
+        load_weights(detector, desk.artifact(need) / WEIGHTS)
+        changed = unlike(moved, clean)
+        cloaked = moved[changed] if changed.any() else moved
+        detected = detect(detector, clean, cloaked, asked=plan.detection, device=device)
     leaked = first_by_id([faces.ids[i] for i in faces.published.tolist()], owner, plan.leaked)
     moved = torch.where(leaked[:, None, None, None], clean, moved)
     gallery, probes = plan.gallery, plan.probes
@@ -271,7 +291,12 @@ def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) ->
         moved=squeeze_uint8(moved, gallery),
         tests=squeeze_uint8(tests, probes),
     )
-    return _Received(photos=photos, owner=owner, purifier=purifier, detected=detected)
+    return _Received(photos=photos, owner=owner, purifier=purifier, detector=detector, detected=detected)
+
+
+def unlike(moved: Tensor, clean: Tensor) -> Tensor:
+    """Return which photos a cloak has changed, bool [N]."""
+    return (moved != clean).flatten(1).any(1)
 
 
 def first_by_id(ids: Sequence[str], owner: Tensor, count: int) -> Tensor:
@@ -306,10 +331,10 @@ class _Names:
             tested=self.faces.number[self.faces.person[self.faces.tested]],
         )
 
-    def of(self, received: _Received) -> Recognised:
+    def of(self, received: _Received, views: Views) -> Recognised:
         """Name the test photos."""
         material = Material(
-            views=self.views(received),
+            views=views,
             photos=received.photos,
             copy=self.copy,
             extractor=self.method.features()[1],
@@ -342,10 +367,10 @@ class _Scores:
         def shares(of: Tensor) -> Tensor:
             return torch.zeros(movers, dtype=torch.float64).scatter_add_(0, tested, of.double()) / count
 
-        everybody = right.double().sum(0)
-        mine = torch.zeros(movers, dtype=torch.float64).scatter_add_(0, tested, own)
-        others = (everybody - mine) / (len(tested) - count)
-        return cls(moved=shares(own), clean=shares(named.clean == tested), others=float(others.mean()))
+        cloaking = torch.eye(movers, dtype=torch.bool) if named.together is None else named.together
+        still = ~cloaking[tested]  # whose photo it is does not cloak in this world
+        others = (right & still).double().sum(0) / still.double().sum(0)
+        return cls(moved=shares(own), clean=shares(named.clean == tested), others=float(others.nanmean()))
 
 
 def _joined(recognised: list[Recognised], plain: Views, plan: Plan) -> Named:
@@ -389,5 +414,5 @@ def _faces(arena: Arena, task: Task) -> Faces:
     return arena.faces(task.payload["data"]["spelling"])
 
 
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _size(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())

@@ -49,11 +49,15 @@ class Recognised:
 
     samples:    forward-backward passes of a photo.
     parameters: numbers that were fitted beside the extractor's.
+    tuned:      numbers of the extractor that were changed.
+    gallery:    whether the gallery's features are kept to name with.
     """
 
     named: Named
     samples: int = 0
     parameters: int = 0
+    tuned: int = 0
+    gallery: bool = False
 
 
 class Recogniser(Protocol):

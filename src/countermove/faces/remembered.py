@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 
 import torch
@@ -20,7 +21,14 @@ class Remembered:
     def __init__(self, most: int = MOST) -> None:
         """Begin with nothing."""
         self.most, self.asked, self.computed = most, 0, 0
+        self._seconds: dict[str, float] = {}
+        self._saved = 0.0
         self._known: OrderedDict[tuple[str, bytes], Tensor] = OrderedDict()
+
+    def saved(self) -> float:
+        """Return the seconds that were saved since the last call, so that a price does not depend on who came first."""
+        saved, self._saved = self._saved, 0.0
+        return saved
 
     def embed(self, extractor: str, embedder: nn.Module, photos: Tensor, *, device: str = "cpu") -> Tensor:
         """Return features [N, D] of 8-bit photos [N, 3, S, S], computed where they are not known.
@@ -37,9 +45,12 @@ class Remembered:
         self.computed += len(fresh)
         found = {key: self._known[key] for key in keys if key in self._known}
         if fresh:
+            began = time.perf_counter()
             features = embed(embedder, photos[list(fresh.values())], device=device)
+            self._seconds[extractor] = (time.perf_counter() - began) / len(fresh)
             found |= dict(zip(fresh, features, strict=True))
             self._known.update({key: found[key] for key in fresh})
+        self._saved += self._seconds.get(extractor, 0.0) * (len(keys) - len(fresh))
         while len(self._known) > self.most:
             self._known.popitem(last=False)
         return torch.stack([found[key] for key in keys])

@@ -63,11 +63,14 @@ class Yardstick:
     relative: whether what is left of a move is compared with its payoff against none, where the aim is never reached
               in full (no item climbs every user's list), or with 1.
     digits:   behind the point, when a payoff is written for people.
+    bystanders: whether the clean metric is of those who do not move, so that every cell has it under the move; a
+              reply's clean cost is then taken from cells of the same move.
     """
 
     worked: float = 0.1
     relative: bool = False
     digits: int = 2
+    bystanders: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 
 from countermove.errors import ConfigError, did_you_mean
@@ -40,10 +41,14 @@ class Dates:
 
 
 def check_date(date: str) -> None:
-    """Refuse what is no date.
+    """Refuse what is no date. Dates are compared as texts: a year or a month alone is its beginning.
 
     Raises:
-        ConfigError: when it is not YYYY, YYYY-MM or YYYY-MM-DD.
+        ConfigError: when it is not YYYY, YYYY-MM or YYYY-MM-DD, or there is no such month or day.
     """
-    if not _DATE.fullmatch(date):
+    try:
+        known = _DATE.fullmatch(date) is not None and datetime.date.fromisoformat(date + "-01-01"[len(date) - 4 :])
+    except ValueError:
+        known = False
+    if not known:
         raise ConfigError(f"{date!r} is no date; write 2021, 2021-04 or 2021-04-19")

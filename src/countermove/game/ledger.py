@@ -1,8 +1,8 @@
 """The game over time: what was published when, what trainers knew when, and what is left of a move at each date.
 
 Whoever publishes can never alter what is out; whoever trains may use everything collected and every method known by
-then (Radiya-Dixit et al. 2022, arXiv:2106.14851). So a move must stand against all later replies, and what is left of
-it can only fall: the score is a matrix, publication date by training date.
+then (Radiya-Dixit et al. 2022, arXiv:2106.14851). So a move must stand against all later replies: the score is a
+matrix, publication date by training date.
 """
 
 from __future__ import annotations

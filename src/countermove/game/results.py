@@ -160,7 +160,8 @@ def _price(arena: Arena, setting: Setting, keys: Mapping[Setting, str], records:
     price: dict[str, float] = {}
     if mine is not None and without is not None:
         price = {name: mine["price"][name] - without["price"][name] for name in asdict(Cost())}
-    clean, squeezed = at("none", "none"), at("none", setting.countermove)
+    witness = setting.move if arena.yardstick.bystanders else "none"
+    clean, squeezed = at(witness, "none"), at(witness, setting.countermove)
     if clean is not None and squeezed is not None:
         price["clean_cost"] = clean["metrics"][arena.metric] - squeezed["metrics"][arena.metric]
     return price

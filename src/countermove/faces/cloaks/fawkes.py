@@ -45,7 +45,8 @@ class Fawkes:
     most:       largest change of a pixel.
     patience:   a photo that has not got further for so many steps is finished; 0: all go to the end.
 
-    Differs from release 1.0.2: the contrast of every crop is not stretched to the whole range, and th, lr and max-step,
+    Differs from release 1.0.2: one extractor unless more are named, where it has its own number 2, and 0 beside it from
+    mid on; the contrast of every crop is not stretched to the whole range, and th, lr and max-step,
     which it ignores, are heeded. Its fallback (the last photo, where the best one moved less than .3 and DSSIM is below
     .015) is replaced by the nearest to the budget. Differs from the paper: that is targeted, see fawkes-0.3.
     """

@@ -102,12 +102,16 @@ class FawkesTargeted:
         if not len(context.others):
             raise DataError("fawkes-0.3 makes people look like others, and there is nobody else's photo here")
         others = embed(model, context.others, device=context.device)
-        bank = torch.stack([others[context.other_people == p].mean(0) for p in context.other_people.unique()])
+        people = context.other_people.unique()
+        bank = torch.stack([others[context.other_people == p].mean(0) for p in people])
+        names = [context.other_names[p] if context.other_names else "" for p in people.tolist()]
         shifts = torch.empty_like(features)
         for person in batch.labels.unique().tolist():
             rows = batch.labels == person
             own = features[rows].mean(0)
-            far = (bank - own).norm(dim=1).argsort(descending=True)[: self.furthest]
+            somebody_else = torch.tensor([i for i, name in enumerate(names) if name != batch.classes[person]])
+            distance = (bank[somebody_else] - own).norm(dim=1)
+            far = somebody_else[distance.argsort(descending=True)[: self.furthest]]
             source = generator(context.seed, "fawkes target", batch.classes[person])
             target = bank[far[int(torch.randint(len(far), (), generator=source))]]
             shifts[rows] = 2 * (target - own)

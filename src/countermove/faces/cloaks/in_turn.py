@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InTurn:
-    """Photos of earlier times wear an earlier cloak, Radiya-Dixit et al. 2022, arXiv:2106.14851, section 3.6.
+    """Photos of earlier times wear an earlier cloak, Radiya-Dixit et al. 2022, arXiv:2106.14851.
 
     Each mover's photos, ordered by id, are divided into as many equal parts as there are cloaks, and nothing that was
     published is ever changed again: switching to a better tool late leaves the first part as it is.

@@ -27,7 +27,8 @@ KERNEL, SIGMA = 7, 3.0
 class LowKey:
     """LowKey, features away from the photo's own on an ensemble, Cherepanova et al. 2021, arXiv:2101.07922.
 
-    Sign steps up the mean over extractors and views of |F(x') - f(x)|^2 / |f(x)|, minus c times a perceptual distance.
+    Sign steps up the mean over extractors, views and feature dimensions of (F(x') - f(x))^2 / |f(x)|, minus c times a
+    perceptual distance.
     F blurs the photo (Gaussian, 7 x 7, sigma 3) or not; f(x) is of the photo as it is. A feature is the normalised sum
     of a photo's and its mirror image's.
 
@@ -40,10 +41,11 @@ class LowKey:
                 equal weights (released: AlexNet, torchvision:alexnet, with learned ones).
     c:          weight of the perceptual distance.
 
-    The released code's eps of .05 has no effect; what bounds the change is start + steps * step, .13, and is promised.
+    Differs from the released code: photos are clipped to [0, 1] after every step, not after the last one. Its eps of
+    .05 has no effect; what bounds the change is start + steps * step, .13, and is promised.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     norm: ClassVar[str] = "linf"
     sees: ClassVar[Sees] = "photo"
     extractors: tuple[str, ...] = ("plain", "strong")
@@ -108,7 +110,7 @@ class LowKey:
         def objective(photos: Tensor) -> Tensor:
             seen = [(blurred, gaussian(photos, KERNEL, SIGMA) if blurred else photos) for blurred in views]
             gained = [
-                (mirrored(embedder, view) - reference).square().sum(1) / reference.norm(dim=1)
+                (mirrored(embedder, view) - reference).square().mean(1) / reference.norm(dim=1)
                 for embedder, reference in zip(embedders, references, strict=True)
                 for _, view in seen
             ]

@@ -84,6 +84,17 @@ def load_embedder(
     )
 
 
+def architecture(name: str) -> str:
+    """Return which network a name that `load_embedder` takes is of; nothing is read.
+
+    Raises:
+        ConfigError: when the name cannot be read.
+    """
+    if name.startswith("open_clip:"):
+        return name.partition("/")[0]
+    return _read(name, None)[0].architecture
+
+
 def build_architecture(spec: EmbedderSpec) -> nn.Module:
     """Return the spec's network on torch's `meta` device: names and shapes, no numbers yet.
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 
 from countermove.faces.extractor import Embedder
-from countermove.faces.extractors.pretrained import load_embedder
+from countermove.faces.extractors.pretrained import architecture, load_embedder
 from countermove.faces.gallery import Faces
 from countermove.faces.losses import Loss
+from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training
 from countermove.learning.recipe import Recipe
@@ -30,6 +31,11 @@ class Public:
     weights: str
     sha256: str | None = None
 
+    @property
+    def network(self) -> str:
+        """Return which network it is, whatever its weights."""
+        return architecture(self.weights)
+
     def fingerprint(self, *, rehash: bool = False) -> str:
         """Return the SHA-256 of the file of weights, or of the weights themselves where they are not one file."""
         embedder = load_embedder(self.weights, sha256=self.sha256)
@@ -46,6 +52,14 @@ class Public:
     def criterion(self) -> tuple[Loss, float, float]:
         """Return the loss of fine-tuning, its scale and its margin."""
         return "softmax", 1.0, 0.0
+
+    def batch_steps(self) -> tuple[BatchStep, ...]:
+        """Return nothing."""
+        return ()
+
+    def model_steps(self) -> tuple[ModelStep, ...]:
+        """Return nothing."""
+        return ()
 
     def fit(
         self, faces: Faces, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None

@@ -12,7 +12,7 @@ from countermove.errors import ConfigError
 from countermove.faces.extractor import Embedder, PeopleOf, Trained, fit_embedder, public_examples, squared_distance
 from countermove.faces.gallery import Faces
 from countermove.faces.losses import LOSSES, Loss
-from countermove.learning.augment import CutoutStep
+from countermove.learning.augment import BatchStep, CutoutStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training
 from countermove.learning.operations import apply
@@ -76,6 +76,14 @@ class Small:
         """Return the loss, its scale and its margin."""
         return self.loss, self.scale, self.margin
 
+    def batch_steps(self) -> tuple[BatchStep, ...]:
+        """Return the strong augmentation, where it is asked for."""
+        return (Strong(),) if self.augment == "strong" else ()
+
+    def model_steps(self) -> tuple[ModelStep, ...]:
+        """Return the adversary, where there is one."""
+        return (FeatureAdversary(self.adversary),) if self.adversary else ()
+
     def fit(
         self, faces: Faces, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
     ) -> tuple[Embedder, Training]:
@@ -86,8 +94,6 @@ class Small:
         """
         examples, people = public_examples(faces, self.people)
         embedder = self.blank(faces, seed=seed)
-        steps = (Strong(),) if self.augment == "strong" else ()
-        models = (FeatureAdversary(self.adversary),) if self.adversary else ()
         log = fit_embedder(
             embedder,
             examples,
@@ -95,8 +101,8 @@ class Small:
             extractor=self,
             recipe=self.recipe(),
             seed=int(torch.randint(2**31, (), generator=generator(seed, "fit", self.build))),
-            steps=steps,
-            model_steps=models,
+            steps=self.batch_steps(),
+            model_steps=self.model_steps(),
             device=device,
             checkpoint=checkpoint,
         )

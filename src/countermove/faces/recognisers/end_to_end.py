@@ -24,11 +24,12 @@ from countermove.pixels.steps import frozen
 class EndToEnd:
     """A classifier of the gallery's people, all layers trained from the extractor on, Radiya-Dixit et al. 2022.
 
-    Softmax over the people behind the extractor; flip, cross-entropy, SGD under a cosine schedule. One training serves
-    several movers, who cloak at the same time: with `together` of them in each, everybody else's photos are clean.
+    Softmax over the people behind the extractor; crop and flip, cross-entropy, SGD under a cosine schedule. One
+    training serves several movers, who cloak at the same time: with `together` of them in each, everybody else's photos
+    are clean, and they alone are the others whose accuracy is counted.
 
     extractor: as for nearest.
-    together:  movers in one training; 1 is the paper's, at as many trainings as there are movers.
+    together:  movers in one training, at most half of them; 1 is the paper's, at as many trainings as there are movers.
     epochs, lr: of the training.
 
     Differs from the paper: it trains 5,000 batches of 32, drawn uniformly over identities, with Keras's Adadelta, one
@@ -57,13 +58,16 @@ class EndToEnd:
         clean, sure, seen = self._trained(material, torch.zeros(0, dtype=torch.int64))
         worlds = torch.empty(len(clean), movers, dtype=torch.int64)
         similarity = torch.empty(len(clean), movers)
-        for group in order.split(self.together):
+        together = torch.zeros(movers, movers, dtype=torch.bool)
+        for group in order.split(max(1, min(self.together, movers // 2))):  # somebody must be left who does not move
             names, best, samples = self._trained(material, group)
             worlds[:, group], similarity[:, group] = names[:, None], best[:, None]
+            together[group[:, None], group] = True
             seen += samples
         dim = material.views.clean.shape[1]
-        named = Named(worlds=worlds, similarity=similarity, clean=clean, sure=sure)
-        return Recognised(named=named, samples=seen, parameters=movers * dim)
+        named = Named(worlds=worlds, similarity=similarity, clean=clean, sure=sure, together=together)
+        tuned = sum(parameter.numel() for parameter in material.copy().parameters())
+        return Recognised(named=named, samples=seen, parameters=movers * dim, tuned=tuned)
 
     def _trained(self, material: Material, group: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return names [T], their probabilities [T] and the passes of a training in which a group cloaks."""

@@ -34,4 +34,4 @@ class Nearest:
 
     def recognise(self, material: Material) -> Recognised:
         """Name the test photos in every mover's world."""
-        return Recognised(named=nearest(material.views))
+        return Recognised(named=nearest(material.views), gallery=True)

@@ -13,7 +13,7 @@ from countermove.faces.trainer import Adaptation, Plan, read_known
 class Adaptive:
     """Fine-tuning on other people's cloaked and clean photos under one name each, Radiya-Dixit et al. 2022.
 
-    arXiv:2106.14851, section 3.3. The trainer has the tool, cloaks photos of people who are in no gallery, and goes on
+    arXiv:2106.14851. The trainer has the tool, cloaks photos of people who are in no gallery, and goes on
     training the extractor on both; the head is then thrown away. No pairs are formed: naming both alike is what pulls
     them together.
 
@@ -21,6 +21,9 @@ class Adaptive:
             the secret cloak of the paper's reviews.
     photos: at most so many of each person's photos are cloaked with each.
     epochs, lr: of the fine-tuning; none: the extractor's own (small ones: as they were trained; public ones: 10, 0.01).
+
+    Where nobody moves and no other cloak is known, it goes on with clean photos alone. The batch normalisations of
+    public networks keep their statistics.
 
     Differs from the paper: SGD under a cosine schedule, all photos in every epoch, where it draws batches uniformly
     over identities for Keras's Adadelta.

@@ -15,7 +15,7 @@ class Confidence:
     """A photo that is near to nothing in the gallery is named by the adapted extractor, Radiya-Dixit et al. 2022.
 
     arXiv:2106.14851, section 3.5. Stands behind adaptive: adaptive+confidence. The threshold is set on the gallery
-    itself: how near its photos are to their nearest other one.
+    itself: how near its photos, as they were taken, are to their nearest other one. For nearest neighbours alone.
 
     quantile: the share of the gallery's photos that are less near than the threshold; a higher one asks the adapted
               extractor more often.

@@ -13,7 +13,7 @@ from countermove.pixels.jpeg import check_quality
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """A network that is trained to see cloaks, Radiya-Dixit et al. 2022, arXiv:2106.14851, section 3.4.
+    """A network that is trained to see cloaks, Radiya-Dixit et al. 2022, arXiv:2106.14851.
 
     Trained on other people's photos, each clean and cloaked, and judged on the movers': nobody is in both. Both classes
     have gone through the same files. It is a diagnosis: what was detected is reported (detector_auc, detector_recall
@@ -21,7 +21,7 @@ class Detector:
 
     known:   the cloaks that the trainer has, spelled as moves; empty: the one it meets. With others than that, it is
              a cloak that the detector has never seen.
-    photos:  at most so many of each person's photos are cloaked with each.
+    photos:  at most so many of each person's photos are used, each clean and with one of the cloaks in turn.
     network: one of ours.
     quality: both classes are compressed (JPEG) before; none: both are the 8-bit photos.
     epochs, lr: of SGD.

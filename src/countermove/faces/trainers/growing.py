@@ -15,7 +15,7 @@ class GrowingGallery:
 
     The idea of DynTracker (2025, arXiv:2501.06533): who watches a stream of photos needs to be right once. All photos
     to be named are there together; round by round, those that are nearer to their match than the threshold stand in the
-    gallery under the name they got, right or wrong, until nothing changes. For the nearest neighbour alone.
+    gallery under the name they got, right or wrong, until nothing changes. For nearest neighbours alone.
 
     quantile: the share of the gallery's photos that are less near to their nearest other one than the threshold.
     rounds:   at most so many.
