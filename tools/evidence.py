@@ -31,7 +31,7 @@ CLASS_WISE = "error-minimizing(form=class)"
 class Claim:
     """A mean over seeds that must be at least or at most a bound.
 
-    metric: which number; model: of which model, empty: of all.
+    metric: which number, or "payoff"; model: of which model, empty: of all.
     over:   a move whose own number is taken off first.
     beyond: another metric of the same cell that is taken off first.
     """
@@ -142,11 +142,19 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
 def _values(results: Results, claim: Claim) -> list[float]:
     def found(move: str) -> list[float]:
         rows = _rows(results, "", claim.model, move, claim.countermove)
-        return [row.metrics[claim.metric] - row.metrics.get(claim.beyond, 0.0) for row in rows]
+        return [_number(row, claim.metric) - row.metrics.get(claim.beyond, 0.0) for row in rows]
 
     if not claim.over:
         return found(claim.move)
     return [mine - theirs for mine, theirs in zip(found(claim.move), found(claim.over), strict=True)]
+
+
+def _number(row: Row, name: str) -> float:
+    """Return a metric, or the payoff."""
+    if name != "payoff":
+        return row.metrics[name]
+    assert row.payoff is not None, "a finished cell whose reference proves something has a payoff"
+    return row.payoff
 
 
 def _rows(results: Results, data: str, model: str, move: str, countermove: str) -> list[Row]:
