@@ -110,6 +110,7 @@ CLAIMS = {
     "fr-adaptive": (
         *(Claim(cloak, metric="protection", at_least=0.8) for cloak in CLOAKS),
         *(Claim(cloak, metric="others_accuracy", over="none", at_least=-0.02) for cloak in CLOAKS),
+        *(Claim(cloak, "adaptive", metric="payoff", at_most=0.1) for cloak in CLOAKS),
         *(Claim(cloak, "adaptive", metric="protection", beyond="clean_error", at_most=0.1) for cloak in CLOAKS),
         *(Claim(cloak, "detector", metric="detector_auc", at_least=0.98) for cloak in CLOAKS),
     ),
