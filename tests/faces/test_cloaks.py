@@ -779,7 +779,7 @@ def lowkey_objective(photo: Tensor, clean: Tensor, embedders: Sequence[nn.Module
         for view in ("plain", "blurred"):
             if views in ("both", view):
                 seen = gaussian(photo, 7, 3.0) if view == "blurred" else photo
-                terms.append((feature(embedder, seen) - reference).square().sum() / reference.norm())
+                terms.append((feature(embedder, seen) - reference).square().mean() / reference.norm())
     return sum(terms[1:], terms[0]) / len(terms) - c * (1 - ssim(photo, clean)[0]) / 2
 
 

@@ -17,6 +17,7 @@ def print_reports(reports: Sequence[Report]) -> None:
     """Print one run's tables, or several runs side by side."""
     console = Console()
     width = min(console.width, WIDEST) if console.is_terminal else PLAIN_WIDTH
+    console.width = width  # in a pipe it would be 80, and wider tables be cut there
     if len(reports) == 1:
         console.print(renderable(reports[0].results, reports[0].verdict, width=width), width=width)
     else:
