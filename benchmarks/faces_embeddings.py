@@ -21,10 +21,10 @@ from countermove.faces.extractor import embed, read_extractor
 from countermove.faces.methods import METHODS
 from countermove.faces.play import cloak_and_round
 from countermove.faces.remembered import Remembered
-from countermove.faces.trainer import squeeze_uint8
 from countermove.pixels.batch import Batch
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.rounding import to_float
+from countermove.pixels.squeezes import squeeze_uint8
 
 DATA = "planted-faces(movers=40, people=48, photos=12, side=64)"
 EXTRACTOR = "small"
@@ -50,7 +50,7 @@ def made_up_cells() -> tuple[list[Cell], torch.nn.Module]:
     moved, _ = cloak_and_round(cloak, batch, CloakContext(embedders=()))
     leaks = torch.arange(len(rows)) % 4 == 0
     some = torch.where(leaks[:, None, None, None], clean, moved)
-    squeezed = [squeeze_uint8(photos, (lambda part: jpeg(part, 50),)) for photos in (clean, moved, tests)]
+    squeezed = [squeeze_uint8(photos, lambda part: jpeg(part, 50)) for photos in (clean, moved, tests)]
     cells = [
         ("none", [clean, moved, tests]),
         ("leaked", [clean, some, tests]),

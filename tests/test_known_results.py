@@ -14,7 +14,7 @@ from countermove.learning.scoring import Examples
 from countermove.nets.registry import build_network
 from countermove.pixels import squeezes
 from countermove.pixels.randomness import generator
-from countermove.unlearnable.countermeasure import squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
 from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
 from countermove.unlearnable.poison import Context

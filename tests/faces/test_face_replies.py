@@ -32,12 +32,13 @@ from countermove.faces.methods import COUNTERMOVES, METHODS
 from countermove.faces.play import chosen_public
 from countermove.faces.purifying import blank_purifier, fit_purifier, purify
 from countermove.faces.remembered import Remembered
-from countermove.faces.trainer import Adaptation, Detection, Growing, Plan, Purification, squeeze_uint8
+from countermove.faces.trainer import Adaptation, Detection, Growing, Plan, Purification
 from countermove.learning.augment import ModelStep
 from countermove.learning.recipe import Recipe
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.squeezes import squeeze_uint8
 
 
 def plan(spelled: str) -> Plan:
@@ -114,9 +115,9 @@ def test_squeezes_are_applied_in_order(few_faces: Faces) -> None:
     assert (len(made.gallery), len(made.probes)) == (2, 1)
     photos = few_faces.photos[:5]
     first, second = plan("jpeg(quality=30)").gallery[0], plan("resize").gallery[0]
-    assert torch.equal(squeeze_uint8(photos, made.gallery), to_uint8(second(first(to_float(photos)))))
-    assert torch.equal(squeeze_uint8(photos, made.probes), to_uint8(jpeg(to_float(photos), 30)))
-    assert squeeze_uint8(photos, ()) is photos
+    assert torch.equal(squeeze_uint8(photos, *made.gallery), to_uint8(second(first(to_float(photos)))))
+    assert torch.equal(squeeze_uint8(photos, *made.probes), to_uint8(jpeg(to_float(photos), 30)))
+    assert squeeze_uint8(photos) is photos
 
 
 @pytest.mark.parametrize("spelled", SQUEEZES)
@@ -124,16 +125,16 @@ def test_a_squeezed_photo_is_8_bit_and_the_same_among_others(
     spelled: str, few_faces: Faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, squeezes = few_faces.photos[:9], plan(spelled).gallery
-    done = squeeze_uint8(photos, squeezes)
+    done = squeeze_uint8(photos, *squeezes)
     assert done.dtype == torch.uint8
     assert done.shape == photos.shape
     assert (done != photos).flatten(1).any(1).all()
     for i in (0, 8):
-        assert torch.equal(squeeze_uint8(photos[i : i + 1], squeezes), done[i : i + 1])
+        assert torch.equal(squeeze_uint8(photos[i : i + 1], *squeezes), done[i : i + 1])
     order = torch.randperm(9, generator=generator(0))
-    assert torch.equal(squeeze_uint8(photos[order], squeezes), done[order])
-    monkeypatch.setattr("countermove.faces.trainer.SQUEEZE_CHUNK", 4)
-    assert torch.equal(squeeze_uint8(photos, squeezes), done)
+    assert torch.equal(squeeze_uint8(photos[order], *squeezes), done[order])
+    monkeypatch.setattr("countermove.pixels.squeezes.SQUEEZE_CHUNK", 4)
+    assert torch.equal(squeeze_uint8(photos, *squeezes), done)
 
 
 def test_noise_has_its_deviation_and_resizing_loses_what_is_fine() -> None:

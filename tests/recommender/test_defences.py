@@ -8,8 +8,8 @@ import torch
 from countermove.errors import ConfigError
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.rounding import to_float, to_uint8
-from countermove.pixels.squeezes import bit_depth
-from countermove.recommender.defence import Plan, squeeze_uint8
+from countermove.pixels.squeezes import bit_depth, squeeze_uint8
+from countermove.recommender.defence import Plan
 from countermove.recommender.defences.amr import AdversarialRanking
 from countermove.recommender.defences.robust_features import RobustFeatures
 from countermove.recommender.methods import METHODS
@@ -38,8 +38,8 @@ def test_squeezes_are_applied_in_order_to_uploads_or_to_all(shop: Shop) -> None:
     assert (len(made.new), len(made.catalogue)) == (2, 1)
     pictures = shop.pictures[:3]
     wanted = bit_depth(to_float(to_uint8(jpeg(to_float(pictures), 30))), 3)
-    assert torch.equal(squeeze_uint8(pictures, made.new), to_uint8(wanted))
-    assert torch.equal(squeeze_uint8(pictures, ()), pictures)
+    assert torch.equal(squeeze_uint8(pictures, *made.new), to_uint8(wanted))
+    assert torch.equal(squeeze_uint8(pictures), pictures)
 
 
 def test_amr_answers_vbpr_with_its_own_settings() -> None:

@@ -12,7 +12,8 @@ from countermove.pixels import squeezes
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
-from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.countermeasures.automatic import Automatic, mildest
 
 CHOICES = ("none", "gray", "jpeg", "gray_jpeg")

@@ -22,8 +22,8 @@ from countermove.nets.small import SmallCnn
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
-from countermove.unlearnable import countermeasure
-from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.methods import METHODS
 
 CASES = [(name, row) for name, rows in COUNTERMOVE_ROWS.items() for row in rows]
@@ -164,7 +164,7 @@ def test_a_picture_is_squeezed_alike_in_any_company(
     assert torch.equal(squeeze_uint8(plan.received.pictures[order], squeeze), whole[order])
     singles = [squeeze_uint8(plan.received.pictures[i : i + 1], squeeze) for i in range(24)]
     assert torch.equal(torch.cat(singles), whole)
-    monkeypatch.setattr(countermeasure, "SQUEEZE_CHUNK", 7)
+    monkeypatch.setattr("countermove.pixels.squeezes.SQUEEZE_CHUNK", 7)
     assert torch.equal(squeeze_uint8(plan.received.pictures, squeeze), whole)
 
 

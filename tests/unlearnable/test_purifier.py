@@ -10,7 +10,8 @@ from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
-from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.countermeasures.purifier import Autoencoder, Purifier
 
 

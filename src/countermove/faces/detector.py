@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from countermove.faces.trainer import Detection, squeeze_uint8
+from countermove.faces.trainer import Detection
 from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import EVALUATION_BATCH, Examples, place, to_model
 from countermove.nets.registry import build_network
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.randomness import generator
+from countermove.pixels.squeezes import squeeze_uint8
 from countermove.pixels.steps import frozen
 
 
@@ -47,7 +50,7 @@ def detect(network: nn.Module, clean: Tensor, cloaked: Tensor, *, asked: Detecti
 def seen(photos: Tensor, asked: Detection) -> Tensor:
     """Return photos as the detector sees them, whichever class they are of."""
     quality = asked.quality
-    return photos if quality is None else squeeze_uint8(photos, (lambda part: jpeg(part, quality),))
+    return photos if quality is None else squeeze_uint8(photos, partial(jpeg, quality=quality))
 
 
 @torch.no_grad()

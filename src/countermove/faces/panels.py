@@ -17,11 +17,11 @@ from torch import Tensor
 
 from countermove.errors import CountermoveError
 from countermove.faces.play import PHOTOS
-from countermove.faces.trainer import squeeze_uint8
 from countermove.game.arena import Panel
 from countermove.game.cell import Setting
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.squeezes import squeeze_uint8
 
 if TYPE_CHECKING:
     from countermove.faces.arena import Faces
@@ -164,7 +164,7 @@ def _gallery(arena: Faces, run: RunFolder, results: Results, row: Row) -> Panel:
     frames: list[tuple[str, Tensor]] = [("clean", clean), ("cloaked", moved)]
     frames.append((f"difference x {AMPLIFIED}", to_uint8((0.5 + AMPLIFIED * difference).clamp(0, 1))))
     squeezes = [c for c in results.axis("countermove") if arena.plan(c).gallery][:SHOWN_REPLIES]
-    frames += [(f"after {c}", squeeze_uint8(moved, arena.plan(c).gallery)) for c in squeezes]
+    frames += [(f"after {c}", squeeze_uint8(moved, *arena.plan(c).gallery)) for c in squeezes]
     figures = []
     for i in range(len(rows)):
         name = faces.people[int(faces.movers[i])]

@@ -27,7 +27,7 @@ from countermove.faces.naming import Named, Views, either, fall_back, grown, nea
 from countermove.faces.purifying import blank_purifier, fit_purifier, purify
 from countermove.faces.recogniser import Material, Photos, Recognised
 from countermove.faces.remembered import Remembered
-from countermove.faces.trainer import Adaptation, Detection, Plan, Purification, Squeeze, squeeze_uint8
+from countermove.faces.trainer import Adaptation, Detection, Plan, Purification
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -39,6 +39,7 @@ from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.selection import pick
+from countermove.pixels.squeezes import Squeeze, squeeze_uint8
 from countermove.pixels.ssim import ssim
 
 if TYPE_CHECKING:
@@ -287,9 +288,9 @@ def _received(arena: Arena, task: Task, desk: Desk, faces: Faces, plan: Plan) ->
         gallery = (first, *gallery)
         probes = (first, *probes) if plan.purification.probes else probes
     photos = Photos(
-        clean=squeeze_uint8(clean, gallery),
-        moved=squeeze_uint8(moved, gallery),
-        tests=squeeze_uint8(tests, probes),
+        clean=squeeze_uint8(clean, *gallery),
+        moved=squeeze_uint8(moved, *gallery),
+        tests=squeeze_uint8(tests, *probes),
     )
     return _Received(photos=photos, owner=owner, purifier=purifier, detector=detector, detected=detected)
 

@@ -9,21 +9,15 @@ Parts of a composition apply in order. None is told who moves: galleries are tre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
-from torch import Tensor
-
 from countermove.errors import ConfigError
-from countermove.pixels.rounding import to_float, to_uint8
-
-Squeeze = Callable[[Tensor], Tensor]
-"""From photos [N, 3, S, S] in [0, 1] to the same; deterministic, photo by photo."""
+from countermove.pixels.squeezes import Squeeze
 
 On = Literal["gallery", "all"]
 Mixture = Literal["", "top-2", "confidence"]
-SQUEEZE_CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,19 +108,6 @@ class Countermove(Protocol):
     def __call__(self, plan: Plan) -> Plan:
         """Return the changed plan."""
         ...
-
-
-def squeeze_uint8(photos: Tensor, squeezes: tuple[Squeeze, ...]) -> Tensor:
-    """Squeeze 8-bit photos [N, 3, S, S] in portions; what comes back is 8-bit again."""
-    if not squeezes:
-        return photos
-    done = photos.new_empty(photos.shape)
-    for start in range(0, len(photos), SQUEEZE_CHUNK):
-        part = to_float(photos[start : start + SQUEEZE_CHUNK])
-        for squeeze in squeezes:
-            part = squeeze(part)
-        done[start : start + SQUEEZE_CHUNK] = to_uint8(part)
-    return done
 
 
 def check_on(name: str, on: str) -> None:

@@ -8,6 +8,7 @@ a gradient.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -29,10 +30,17 @@ __all__ = [
     "luma_quantization",
     "mean",
     "median",
+    "shrink",
     "single_channel",
+    "squeeze_uint8",
 ]
 
 Channel = Literal["r", "g", "b"]
+Squeeze = Callable[[Tensor], Tensor]
+"""From pictures [N, 3, H, W] in [0, 1] to the same; deterministic, picture by picture."""
+
+SQUEEZE_CHUNK = 500
+"""Pictures that are squeezed at once where there are many."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 _ENTRIES_AT_ONCE = 1 << 24
@@ -198,6 +206,41 @@ def _filter(pictures: Tensor, weights: list[float]) -> Tensor:
         for offset, weight in enumerate(weights):
             pictures = pictures + weight * padded.narrow(dim, offset, side)
     return pictures.clamp(0, 1)
+
+
+def shrink(pictures: Tensor, factor: float = 0.5) -> Tensor:
+    """Make pictures smaller by a factor and as large as before, bicubic with antialiasing.
+
+    Raises:
+        ConfigError: a factor that is not between 0 and 1.
+    """
+    check_pictures(pictures)
+    check_factor(factor)
+    height, width = pictures.shape[2:]
+    smaller = (max(1, round(factor * height)), max(1, round(factor * width)))
+    for size in (smaller, (height, width)):
+        pictures = F.interpolate(pictures, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return pictures
+
+
+def squeeze_uint8(pictures: Tensor, *squeezes: Squeeze) -> Tensor:
+    """Squeeze 8-bit pictures [N, 3, H, W] in portions, one squeeze after the other; what comes back is 8-bit again."""
+    if not squeezes:
+        return pictures
+    done = pictures.new_empty(pictures.shape)
+    for start in range(0, len(pictures), SQUEEZE_CHUNK):
+        part = to_float(pictures[start : start + SQUEEZE_CHUNK])
+        for squeeze in squeezes:
+            part = squeeze(part)
+        done[start : start + SQUEEZE_CHUNK] = to_uint8(part)
+    return done
+
+
+def check_factor(factor: float) -> float:
+    """Return the factor when it makes pictures smaller; ConfigError otherwise."""
+    if not 0 < factor < 1:
+        raise ConfigError(f"factor = {factor!r} is not accepted; it lies between 0 and 1, such as 0.5")
+    return factor
 
 
 def check_bits(bits: int) -> int:

@@ -13,21 +13,14 @@ One that fits another ranker instead has a method besides::
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
-
 from countermove.errors import ConfigError
-from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.squeezes import Squeeze
 from countermove.recommender.fitting import RankerMethod
 
-Squeeze = Callable[[Tensor], Tensor]
-"""From pictures [N, 3, H, W] in [0, 1] to the same; deterministic, picture by picture."""
-
 On = Literal["new", "all"]
-SQUEEZE_CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +77,6 @@ class Refits(Protocol):
             ConfigError: when it has no answer to this model.
         """
         ...
-
-
-def squeeze_uint8(pictures: Tensor, squeezes: tuple[Squeeze, ...]) -> Tensor:
-    """Squeeze 8-bit pictures [N, 3, H, W] in portions; what comes back is 8-bit again."""
-    if not squeezes:
-        return pictures
-    done = pictures.new_empty(pictures.shape)
-    for start in range(0, len(pictures), SQUEEZE_CHUNK):
-        part = to_float(pictures[start : start + SQUEEZE_CHUNK])
-        for squeeze in squeezes:
-            part = squeeze(part)
-        done[start : start + SQUEEZE_CHUNK] = to_uint8(part)
-    return done
 
 
 def check_on(name: str, on: str) -> None:

@@ -22,7 +22,7 @@ from countermove.game.arena import Panel
 from countermove.game.cell import Setting
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
-from countermove.recommender.defence import squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
 from countermove.recommender.play import PICTURES, read_ranker
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _gallery(arena: Recommender, run: RunFolder, results: Results, row: Row) -> 
     frames: list[tuple[str, Tensor]] = [("cooperative", clean), ("promoted", moved)]
     frames.append((f"difference x {AMPLIFIED}", to_uint8((0.5 + AMPLIFIED * difference).clamp(0, 1))))
     squeezes = [c for c in results.axis("countermove") if arena.plan(c).new][:SHOWN_REPLIES]
-    frames += [(f"after {c}", squeeze_uint8(moved, arena.plan(c).new)) for c in squeezes]
+    frames += [(f"after {c}", squeeze_uint8(moved, *arena.plan(c).new)) for c in squeezes]
     ranks = row.record["tables"]["mean_ranks"]
     figures = []
     for i in range(len(clean)):

@@ -21,8 +21,9 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
+from countermove.pixels.squeezes import squeeze_uint8
 from countermove.recommender.candidates import Factors, FirstStage, check_candidates, choose_candidates, fit_bpr
-from countermove.recommender.defence import Plan, squeeze_uint8
+from countermove.recommender.defence import Plan
 from countermove.recommender.extractor import Extractor, feature_table, features_of
 from countermove.recommender.fitting import Material, OwnNetwork
 from countermove.recommender.metrics import COUNTED, availability, clean_metrics, item_metrics
@@ -84,7 +85,7 @@ def write_lists(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     began = time.perf_counter()
     squeezes = arena.plan(task.payload["catalogue"]["spelling"]).catalogue
     if squeezes:
-        squeezed = squeeze_uint8(shop.pictures, squeezes)
+        squeezed = squeeze_uint8(shop.pictures, *squeezes)
         ranker = ranker.recatalogued(ranker.embed_uint8(squeezed, device=arena.rules.device))
     chosen = load_file(desk.artifact(_artifact(task, "candidates")) / CANDIDATES)["chosen"]
     lists = make_lists(ranker, shop, chosen)
@@ -175,7 +176,7 @@ class _Received:
 
     @classmethod
     def of(cls, uploads: Tensor, plan: Plan, ranker: Ranker, gate: _Gate) -> _Received:
-        embedded = ranker.embed_uint8(squeeze_uint8(uploads, plan.new), device=gate.device)
+        embedded = ranker.embed_uint8(squeeze_uint8(uploads, *plan.new), device=gate.device)
         return cls(embedded, gate.admits(uploads), torch.zeros(0))
 
     def among(self, others: _Received, stage: FirstStage) -> _Received:
@@ -215,7 +216,7 @@ class _Gate:
 
     def _moved(self, pictures: Tensor) -> Tensor:
         assert self.gate is not None, "asked only where there is a gate"
-        squeezed = squeeze_uint8(pictures, (self.gate.squeeze,))
+        squeezed = squeeze_uint8(pictures, self.gate.squeeze)
         first, second = (self.ranker.embed_uint8(p, device=self.device) for p in (pictures, squeezed))
         return torch.linalg.vector_norm(first - second, dim=1)
 

@@ -9,7 +9,6 @@ Compositions apply in order: gray+jpeg squeezes to gray first. None is told whic
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
@@ -20,12 +19,7 @@ from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
 from countermove.learning.stopping import Stopping
-from countermove.pixels.rounding import to_float, to_uint8
-
-SQUEEZE_CHUNK = 2000
-
-Squeeze = Callable[[Tensor], Tensor]
-"""From pictures [N, 3, H, W] in [0, 1] to the same; deterministic, picture by picture."""
+from countermove.pixels.squeezes import Squeeze, squeeze_uint8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +93,3 @@ def check_halves(train: bool, test: bool) -> None:
     """
     if not train and not test:
         raise ConfigError("train = false and test = false together squeeze nothing; leave one of them true")
-
-
-def squeeze_uint8(pictures: Tensor, squeeze: Squeeze) -> Tensor:
-    """Squeeze 8-bit pictures [N, 3, H, W] in portions; what comes back is 8-bit again."""
-    done = pictures.new_empty(pictures.shape)
-    for start in range(0, len(pictures), SQUEEZE_CHUNK):
-        part = slice(start, start + SQUEEZE_CHUNK)
-        done[part] = to_uint8(squeeze(to_float(pictures[part])))
-    return done

@@ -25,7 +25,8 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
-from countermove.unlearnable.countermeasure import Plan, ReplyContext, squeeze_uint8
+from countermove.pixels.squeezes import squeeze_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.dataset import DataSet, Pictures
 from countermove.unlearnable.detection import picture_metrics
 from countermove.unlearnable.on_test import put_on_test, read_test, write_test

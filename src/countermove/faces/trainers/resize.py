@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from countermove.errors import ConfigError
 from countermove.faces.trainer import On, Plan, check_on
+from countermove.pixels.squeezes import check_factor, shrink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +24,8 @@ class Resize:
 
     def __post_init__(self) -> None:
         check_on("resize", self.on)
-        if not 0 < self.factor < 1:
-            raise ConfigError(f"countermove 'resize': factor = {self.factor} is refused; it is between 0 and 1")
+        check_factor(self.factor)
 
     def __call__(self, plan: Plan) -> Plan:
         """Return the plan with one more squeeze."""
-        return plan.squeezed(partial(_smaller, factor=self.factor), self.on)
-
-
-def _smaller(photos: Tensor, *, factor: float) -> Tensor:
-    height, width = photos.shape[2:]
-    size = (max(1, round(factor * height)), max(1, round(factor * width)))
-    for target in (size, (height, width)):
-        photos = F.interpolate(photos, size=target, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    return photos
+        return plan.squeezed(partial(shrink, factor=self.factor), self.on)

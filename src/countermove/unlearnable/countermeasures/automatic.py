@@ -15,7 +15,8 @@ from countermove.nets.registry import build_network, check_network
 from countermove.pixels import squeezes
 from countermove.pixels.jpeg import check_quality, jpeg
 from countermove.pixels.randomness import generator
-from countermove.unlearnable.countermeasure import Plan, ReplyContext, Squeeze, check_halves, squeeze_uint8
+from countermove.pixels.squeezes import Squeeze, squeeze_uint8
+from countermove.unlearnable.countermeasure import Plan, ReplyContext, check_halves
 from countermove.unlearnable.detection import held_out, linear, plain_recipe
 
 _LINEAR_EPOCHS = 10
