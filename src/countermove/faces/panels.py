@@ -5,7 +5,7 @@ Shown are the first seed that was played, and of the movers the first few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from countermove.errors import CountermoveError
 from countermove.faces.play import PHOTOS
 from countermove.game.arena import Panel
 from countermove.game.cell import Setting
+from countermove.game.panels import guarded, table
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.squeezes import squeeze_uint8
@@ -49,18 +49,10 @@ def panels(arena: Faces, run: RunFolder, results: Results) -> Sequence[Panel]:
     for data in results.axis("data"):
         on = f" on {data}" if len(results.axis("data")) > 1 else ""
         made += [_people(results, data, on), _detected(results, data, on)]
-        made += _guarded(f"The people: {data}", lambda d=data: [_set(arena, d)])
+        made += guarded(f"The people: {data}", lambda d=data: [_set(arena, d)])
         for row in _crafted(run, results, data):
-            made += _guarded(f"Photos: {row.setting.move}", lambda r=row: [_gallery(arena, run, results, r)])
+            made += guarded(f"Photos: {row.setting.move}", lambda r=row: [_gallery(arena, run, results, r)])
     return [panel for panel in made if panel.html or panel.summary]
-
-
-def _guarded(title: str, make: Callable[[], Iterable[Panel]]) -> list[Panel]:
-    """Return panels, or one that says why they are not there: data may be gone when a page is rebuilt."""
-    try:
-        return list(make())
-    except (CountermoveError, OSError) as error:
-        return [Panel(title=title, html="", summary=f"Not shown: {error}")]
 
 
 def _people(results: Results, data: str, on: str) -> Panel:
@@ -88,7 +80,7 @@ def _people(results: Results, data: str, on: str) -> Panel:
     ]
     return Panel(
         title="How many people are protected" + on,
-        html=_table(head, lines),
+        html=table(head, lines),
         summary="Shares of the movers, over all seeds: from none, from at least half, and from all of their clean test "
         "photos named rightly. Protection: its 10, 50 and 90 % quantiles over movers. A mean of 0.5 may be half of the "
         "people protected and half of them not at all.",
@@ -120,7 +112,7 @@ def _detected(results: Results, data: str, on: str) -> Panel:
         return Panel(title="", html="")
     return Panel(
         title="Telling cloaked from clean" + on,
-        html=_table(["cloak", "detector", "AUC", "cloaked photos found", "clean photos called cloaked"], lines),
+        html=table(["cloak", "detector", "AUC", "cloaked photos found", "clean photos called cloaked"], lines),
         summary="Trained on photos of other people. A detector with known=[...] has seen those cloaks and no other.",
     )
 
@@ -136,7 +128,7 @@ def _set(arena: Faces, data: str) -> Panel:
     }
     return Panel(
         title=f"The people: {data}",
-        html=_table(["what", "count"], [[name, f"{count:,}"] for name, count in counted.items()])
+        html=table(["what", "count"], [[name, f"{count:,}"] for name, count in counted.items()])
         + "".join(f"<p>{escape(note)}</p>" for note in faces.notes),
         summary="Extractors are trained on the public alone; movers are in the gallery alone.",
     )
@@ -183,9 +175,3 @@ def _gallery(arena: Faces, run: RunFolder, results: Results, row: Row) -> Panel:
         summary="Clean, cloaked, their difference around gray, and what squeezes make of the cloaked photo"
         + (f"; named by {setting.model}." if several else "."),
     )
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"

@@ -5,7 +5,7 @@ Shown are the first seed that was played, and of the cold items the first few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -17,9 +17,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from countermove.errors import CountermoveError
 from countermove.game.arena import Panel
 from countermove.game.cell import Setting
+from countermove.game.panels import guarded, table
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.squeezes import squeeze_uint8
@@ -44,20 +44,12 @@ def panels(arena: Recommender, run: RunFolder, results: Results) -> Sequence[Pan
     made: list[Panel] = []
     for data in results.axis("data"):
         made += [_journeys(results, data), *_levels(arena, results, data)]
-        made += _guarded(f"The shop: {data}", lambda d=data: [_shop(arena, d)])
+        made += guarded(f"The shop: {data}", lambda d=data: [_shop(arena, d)])
         for model in results.axis("model"):
-            made += _guarded(f"Where an item goes: {model}", lambda d=data, m=model: _map(arena, run, results, d, m))
+            made += guarded(f"Where an item goes: {model}", lambda d=data, m=model: _map(arena, run, results, d, m))
         for row in _crafted(run, results, data):
-            made += _guarded(f"Pictures: {row.setting.move}", lambda r=row: [_gallery(arena, run, results, r)])
+            made += guarded(f"Pictures: {row.setting.move}", lambda r=row: [_gallery(arena, run, results, r)])
     return [panel for panel in made if panel.html or panel.summary]
-
-
-def _guarded(title: str, make: Callable[[], Iterable[Panel]]) -> list[Panel]:
-    """Return panels, or one that says why they are not there: data and weights may be gone when a page is rebuilt."""
-    try:
-        return list(make())
-    except (CountermoveError, OSError) as error:
-        return [Panel(title=title, html="", summary=f"Not shown: {error}")]
 
 
 def _first(results: Results, data: str, move: str, countermove: str, model: str) -> Row | None:
@@ -96,7 +88,7 @@ def _journeys(results: Results, data: str) -> Panel:
     head = ["promotion", "ranker", "places before", "places after", "items that rose", "users reached"]
     return Panel(
         title="Journeys through the lists" + (f" on {data}" if len(results.axis("data")) > 1 else ""),
-        html=_table(head, lines),
+        html=table(head, lines),
         summary="A cold item's mean place over all users, 0 is the top: the 10, 25, 50, 75 and 90 % quantiles over "
         "items, without a countermove, first seed. Users reached: who has at least one of the items in the top five.",
     )
@@ -110,7 +102,7 @@ def _shop(arena: Recommender, data: str) -> Panel:
     hook = shop.items[int(shop.popularity.argmax())]
     return Panel(
         title=f"The shop: {data}",
-        html=_table(["what", "count"], lines),
+        html=table(["what", "count"], lines),
         summary=f"The most popular item, which promotions take as their hook unless told otherwise, is {hook}.",
     )
 
@@ -131,7 +123,7 @@ def _levels(arena: Recommender, results: Results, data: str) -> Iterator[Panel]:
             lines.append([move, model, f"{honest:.4f}", *shown])
     yield Panel(
         title="Squeezes by level" + (f" on {data}" if len(results.axis("data")) > 1 else ""),
-        html=_table(["promotion", "ranker", "cooperative", *squeezes], lines),
+        html=table(["promotion", "ranker", "cooperative", *squeezes], lines),
         summary="HR@5 of promoted items, mean over seeds. A star: at or below the cooperative items' HR@5 without any "
         "squeeze, which is how the thesis calls a defence successful.",
     )
@@ -233,9 +225,3 @@ def _gallery(arena: Recommender, run: RunFolder, results: Results, row: Row) -> 
         html=f'<div class="gallery" data-sortable>{"".join(figures)}</div>',
         summary="Cooperative, promoted, their difference around gray, and what squeezes make of the promoted picture.",
     )
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"

@@ -6,11 +6,11 @@ Each is left out where an audit holds nothing for it. Numbers are means over see
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from countermove.game.arena import Panel
+from countermove.game.panels import table
 from countermove.unlearnable.detection import dataset_auc
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _confusions(arena: Unlearnable, results: Results) -> Iterable[Panel]:
         ]
         yield Panel(
             title=f"Confusion: {row.setting.move} on {row.setting.data}, {row.setting.model}",
-            html=_table(["true class", *data.classes], lines),
+            html=table(["true class", *data.classes], lines),
             summary="Share of the clean test pictures of each class (rows) that are named as each class (columns).",
         )
 
@@ -155,15 +155,4 @@ def _shown(values: Sequence[float]) -> str:
 
 
 def _panel(title: str, head: Sequence[str], lines: Sequence[Sequence[str]], summary: str) -> Panel | None:
-    return Panel(title=title, html=_table(head, lines), summary=summary) if lines else None
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(line[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in line[1:])
-        + "</tr>"
-        for line in lines
-    )
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return Panel(title=title, html=table(head, lines), summary=summary) if lines else None
