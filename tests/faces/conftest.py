@@ -69,6 +69,7 @@ def context(few_faces: Faces, trained: Callable[[int], Embedder]) -> Callable[..
             names=tuple(f"network {build}" for build in range(surrogates)),
             others=few_faces.photos[few_faces.public],
             other_people=few_faces.person[few_faces.public],
+            other_names=few_faces.people,
             seed=seed,
         )
 

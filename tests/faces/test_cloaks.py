@@ -525,7 +525,7 @@ def noise_of_the_same_dssim(clean: Tensor, moved: Tensor) -> Tensor:
 def test_fawkes_spends_its_budget_on_features_and_not_more(mode: str, batch: Batch, context: Contexts) -> None:
     given = context(1)
     moved = cloaked(f"fawkes(mode={mode})", batch, given)
-    budget = fawkes.MODES[mode][0]
+    budget = fawkes.MODES[mode].budget
     spent = Dssim(batch.pictures)(moved)
     assert spent.max() <= 1.1 * budget + 1e-6
     assert spent.mean() > 0.5 * budget, "the budget is hardly used"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from countermove.errors import DataError
+from countermove.errors import ConfigError, DataError
 from countermove.faces.gallery import Faces
 from countermove.faces.methods import METHODS
 from countermove.faces.naming import Named
@@ -63,5 +63,5 @@ def test_a_trainer_without_other_people_is_told_so(faces: Faces) -> None:
 
 @pytest.mark.parametrize("date", ["2021-13", "2021-02-30", "2021-00", "21", "2021-1", "2021-01-1", ""])
 def test_a_day_that_never_was_is_no_date(date: str) -> None:
-    with pytest.raises(Exception, match="is no date"):
+    with pytest.raises(ConfigError, match="is no date"):
         check_date(date)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from countermove.errors import DataError
+from countermove.errors import ConfigError, DataError
 from countermove.pixels.squeezes import gaussian_weights
 
 WINDOW, SIGMA = 11, 1.5
@@ -95,6 +95,27 @@ class Adadelta:
     def rows(self, index: Tensor) -> Adadelta:
         """Return the state of some rows."""
         return Adadelta(self.square[index], self.step[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How far a cloak may go and how it gets there: a budget (DSSIM), steps, a learning rate."""
+
+    budget: float
+    steps: int
+    lr: float
+
+    def but(self, *, budget: float | None, steps: int | None, lr: float | None, owner: str) -> Schedule:
+        """Return it with what was asked for in place of its own.
+
+        Raises:
+            ConfigError: a budget that is not between 0 and 1, no steps, or a rate that is not positive.
+        """
+        asked = {"budget": budget, "steps": steps, "lr": lr}
+        made = replace(self, **{name: value for name, value in asked.items() if value is not None})
+        if not 0 < made.budget < 1 or made.steps < 1 or made.lr <= 0:
+            raise ConfigError(f"move {owner!r}: budget, steps and lr are above 0, the budget below 1")
+        return made
 
 
 def to_tanh(photos: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class Extractor(Protocol):
     version: ClassVar[int]
     stored: ClassVar[bool]
 
+    @property
+    def network(self) -> str:
+        """Return which network it is, whatever its weights."""
+        ...
+
     def blank(self, faces: Faces, *, seed: int) -> Embedder:
         """Return the embedder whose weights are still to be read; with weights from elsewhere, the whole one."""
         ...

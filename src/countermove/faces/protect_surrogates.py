@@ -112,7 +112,7 @@ class Surrogates:
         return Opened(
             by_name={name: e if sides[name] == side else Resized(e, sides[name]) for name, e in embedders.items()},
             names=self.names,
-            networks=tuple(getattr(read_extractor(name, "")[1], "network", "") for name in self.names),
+            networks=tuple(read_extractor(name, "protect")[1].network for name in self.names),
             known=known,
             side=side,
             seed=self.seed,
@@ -173,7 +173,12 @@ class Opened:
         if self.known is None:
             return context
         public = self.known.public
-        return replace(context, others=self.known.photos[public], other_people=self.known.person[public])
+        return replace(
+            context,
+            others=self.known.photos[public],
+            other_people=self.known.person[public],
+            other_names=self.known.people,
+        )
 
     @cached_property
     def gray_context(self) -> CloakContext:

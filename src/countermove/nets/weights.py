@@ -43,10 +43,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     fit(model, read_state(path), path)
 
 
-def read_state(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+def read_state(path: Path, *, sha256: str | None = None, under: str | None = None) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors, .pt or .pth file by name, on the CPU.
 
     A .pt or .pth is a pickle: only tensors and plain containers are let through, and there is no way around that.
+    `under` is the entry of such a file that holds them, where a training run saved other things beside.
 
     Raises:
         WeightsError: when the file is absent, has another hash, is broken, or holds anything but tensors.
@@ -73,6 +74,11 @@ def read_state(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         ) from error
     except _BROKEN as error:
         raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+    if under is not None:
+        state = state.get(under) if isinstance(state, dict) else None
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise WeightsError(f'{path} holds no tensors under "{under}"; name the network it was saved from')
+        return {str(key): value for key, value in state.items()}
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         held = f"a dictionary with {_some(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise WeightsError(f"{path} holds {held}; save model.state_dict() itself, which is names and tensors only")

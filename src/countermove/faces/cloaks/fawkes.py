@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError
 from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, Sees, read_surrogates
-from countermove.faces.crafting import Adadelta, Dssim, from_tanh, gradient_of, to_tanh
+from countermove.faces.crafting import Adadelta, Dssim, Schedule, from_tanh, gradient_of, to_tanh
 from countermove.faces.extractor import squared_distance
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import per_sample
 from countermove.pixels.steps import frozen
 
 Mode = Literal["low", "mid", "high"]
-MODES: dict[str, tuple[float, int, float]] = {
-    "low": (0.004, 40, 25.0),
-    "mid": (0.012, 75, 20.0),
-    "high": (0.017, 150, 15.0),
+MODES: dict[str, Schedule] = {
+    "low": Schedule(budget=0.004, steps=40, lr=25.0),
+    "mid": Schedule(budget=0.012, steps=75, lr=20.0),
+    "high": Schedule(budget=0.017, steps=150, lr=15.0),
 }
-"""Budget (DSSIM), steps, learning rate."""
 
 _START, _NUDGE = 1e-4, 0.01
 _MOST_BALANCE = 256.0
@@ -66,22 +65,17 @@ class Fawkes:
         object.__setattr__(self, "extractors", read_surrogates(self.extractors, "fawkes"))
         if self.mode not in MODES:
             raise ConfigError(f"move 'fawkes': mode = {self.mode!r} is refused; it is {', '.join(MODES)}")
-        budget, steps, lr = self.schedule()
-        if not 0 < budget < 1 or steps < 1 or lr <= 0 or not 0 < self.most <= 1 or self.patience < 0:
-            raise ConfigError("move 'fawkes': budget, steps, lr and most are above 0, budget and most at most 1")
+        self.schedule()
+        if not 0 < self.most <= 1 or self.patience < 0:
+            raise ConfigError("move 'fawkes': most is above 0 and at most 1, patience not below 0")
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors it is made on."""
         return self.extractors
 
-    def schedule(self) -> tuple[float, int, float]:
-        """Return budget, steps and learning rate."""
-        budget, steps, lr = MODES[self.mode]
-        return (
-            budget if self.budget is None else self.budget,
-            steps if self.steps is None else self.steps,
-            lr if self.lr is None else self.lr,
-        )
+    def schedule(self) -> Schedule:
+        """Return the mode's, with what was asked for in its place."""
+        return MODES[self.mode].but(budget=self.budget, steps=self.steps, lr=self.lr, owner="fawkes")
 
     def __call__(self, batch: Batch, *, context: CloakContext) -> Batch:
         """Return the cloaked photos."""
@@ -100,7 +94,8 @@ class Fawkes:
         return batch.with_pictures(moved)
 
     def _moved(self, model: nn.Module, clean: Tensor, start: Tensor) -> tuple[Tensor, int]:
-        budget, steps, lr = self.schedule()
+        plan = self.schedule()
+        budget, steps, lr = plan.budget, plan.steps, plan.lr
         with torch.no_grad():
             reference = model(clean)
         z = to_tanh(clean) + start

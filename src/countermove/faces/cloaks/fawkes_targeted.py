@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
 from countermove.faces.cloak import PHOTOS_AT_ONCE, CloakContext, Ensemble, Sees, read_surrogates
-from countermove.faces.crafting import Adadelta, Dssim, from_tanh, gradient_of, to_tanh
+from countermove.faces.crafting import Adadelta, Dssim, Schedule, from_tanh, gradient_of, to_tanh
 from countermove.faces.extractor import embed
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
@@ -18,14 +18,13 @@ from countermove.pixels.rounding import to_uint8
 from countermove.pixels.steps import frozen
 
 Mode = Literal["min", "low", "mid", "high", "ultra"]
-MODES: dict[str, tuple[float, int, float]] = {
-    "min": (0.002, 20, 40.0),
-    "low": (0.003, 50, 35.0),
-    "mid": (0.005, 200, 20.0),
-    "high": (0.008, 500, 10.0),
-    "ultra": (0.01, 1000, 8.0),
+MODES: dict[str, Schedule] = {
+    "min": Schedule(budget=0.002, steps=20, lr=40.0),
+    "low": Schedule(budget=0.003, steps=50, lr=35.0),
+    "mid": Schedule(budget=0.005, steps=200, lr=20.0),
+    "high": Schedule(budget=0.008, steps=500, lr=10.0),
+    "ultra": Schedule(budget=0.01, steps=1000, lr=8.0),
 }
-"""Budget (DSSIM), steps, learning rate."""
 
 _SLOWER, _THIRDS = 0.8, 3
 
@@ -62,22 +61,17 @@ class FawkesTargeted:
         object.__setattr__(self, "extractors", read_surrogates(self.extractors, "fawkes-0.3"))
         if self.mode not in MODES:
             raise ConfigError(f"move 'fawkes-0.3': mode = {self.mode!r} is refused; it is {', '.join(MODES)}")
-        budget, steps, lr = self.schedule()
-        if not 0 < budget < 1 or steps < 1 or lr <= 0 or self.furthest < 1:
-            raise ConfigError("move 'fawkes-0.3': budget, steps, lr and furthest are above 0, budget below 1")
+        self.schedule()
+        if self.furthest < 1:
+            raise ConfigError(f"move 'fawkes-0.3': furthest = {self.furthest} is refused; it is at least 1")
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the extractors it is made on."""
         return self.extractors
 
-    def schedule(self) -> tuple[float, int, float]:
-        """Return budget, steps and learning rate."""
-        budget, steps, lr = MODES[self.mode]
-        return (
-            budget if self.budget is None else self.budget,
-            steps if self.steps is None else self.steps,
-            lr if self.lr is None else self.lr,
-        )
+    def schedule(self) -> Schedule:
+        """Return the mode's, with what was asked for in its place."""
+        return MODES[self.mode].but(budget=self.budget, steps=self.steps, lr=self.lr, owner="fawkes-0.3")
 
     def __call__(self, batch: Batch, *, context: CloakContext) -> Batch:
         """Return the cloaked photos.
@@ -88,7 +82,7 @@ class FawkesTargeted:
         model = Ensemble(context.placed())
         features = embed(model, to_uint8(batch.pictures), device=context.device)
         goals = features + self._shifts(batch, features, model, context)
-        _, steps, _ = self.schedule()
+        steps = self.schedule().steps
         moved = torch.empty_like(batch.pictures)
         with frozen(model):
             for rows in torch.arange(len(batch)).split(PHOTOS_AT_ONCE):
@@ -104,12 +98,14 @@ class FawkesTargeted:
         others = embed(model, context.others, device=context.device)
         people = context.other_people.unique()
         bank = torch.stack([others[context.other_people == p].mean(0) for p in people])
-        names = [context.other_names[p] if context.other_names else "" for p in people.tolist()]
+        names = [context.other_names[p] for p in people.tolist()]
         shifts = torch.empty_like(features)
         for person in batch.labels.unique().tolist():
             rows = batch.labels == person
             own = features[rows].mean(0)
             somebody_else = torch.tensor([i for i, name in enumerate(names) if name != batch.classes[person]])
+            if not len(somebody_else):
+                raise DataError(f"fawkes-0.3 makes {batch.classes[person]} look like others, and there is nobody else")
             distance = (bank[somebody_else] - own).norm(dim=1)
             far = somebody_else[distance.argsort(descending=True)[: self.furthest]]
             source = generator(context.seed, "fawkes target", batch.classes[person])
@@ -118,7 +114,8 @@ class FawkesTargeted:
         return shifts
 
     def _moved(self, model: nn.Module, clean: Tensor, goal: Tensor) -> Tensor:
-        budget, steps, lr = self.schedule()
+        plan = self.schedule()
+        budget, steps, lr = plan.budget, plan.steps, plan.lr
         z, dssim, length = to_tanh(clean), Dssim(clean), goal.norm(dim=1)
         adadelta, best = Adadelta.like(z), clean.clone()
         nearest = torch.full((len(clean),), torch.inf, device=clean.device)

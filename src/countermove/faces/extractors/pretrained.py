@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
-import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
@@ -21,13 +18,12 @@ from countermove.faces.extractors.inception_resnet_v1 import InceptionResnetV1
 from countermove.faces.extractors.iresnet import IResNet
 from countermove.faces.extractors.specs import EMBEDDERS, EmbedderSpec
 from countermove.nets.load import load
-from countermove.nets.weights import check_sha256, fit, read_state
+from countermove.nets.weights import fit, read_state
 
 WEIGHTS_FOLDER = "COUNTERMOVE_WEIGHTS"
 """The environment variable that names a folder with files of weights."""
 
 _COUNTER = "num_batches_tracked"
-_BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError)
 
 
 def load_embedder(
@@ -155,41 +151,12 @@ def _find(spec: EmbedderSpec, folder: Path | None, download: bool) -> Path:
 
 def _tensors(spec: EmbedderSpec, path: Path) -> dict[str, Tensor]:
     """Return the network's own tensors of a file as published, or of a copy that holds them under their own names."""
-    if spec.nested and path.suffix != ".safetensors":
-        state = _nested(path, spec)
-    else:
-        state = read_state(path, sha256=spec.sha256)
+    nested = spec.nested and path.suffix != ".safetensors"
+    state = read_state(path, sha256=spec.sha256, under="state_dict" if nested else None)
     own = {key: value for key, value in state.items() if key not in spec.dropped}
     if all(key.startswith(spec.prefix) for key in own):
         return {key.removeprefix(spec.prefix): value for key, value in own.items()}
     return state
-
-
-def _nested(path: Path, spec: EmbedderSpec) -> dict[str, Tensor]:
-    """Read the tensors that a training run saved under "state_dict"; nothing in the file is run.
-
-    Raises:
-        WeightsError: when the file is absent, has another hash, is broken, or holds something else.
-    """
-    if not path.is_file():
-        raise WeightsError(f"there are no weights at {path}; check the path")
-    if spec.sha256 is not None:
-        check_sha256(path, spec.sha256)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} was not opened: it is a pickle that holds more than tensors, and could run code, or it is broken. "
-            "Save its tensors as .safetensors where you trust it"
-        ) from error
-    except _BROKEN as error:
-        raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
-    state = found.get("state_dict") if isinstance(found, dict) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f'{path} holds no tensors under "state_dict", as the weights of {spec.key} do')
-    return {str(key): value for key, value in state.items()}
 
 
 def _fitted(spec: EmbedderSpec, state: dict[str, Tensor], path: Path) -> nn.Module:
