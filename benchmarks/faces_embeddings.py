@@ -16,10 +16,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from countermove.faces.artifacts import cloak_and_round
 from countermove.faces.cloak import CloakContext
 from countermove.faces.extractor import embed, read_extractor
 from countermove.faces.methods import METHODS
-from countermove.faces.play import cloak_and_round
 from countermove.faces.remembered import Remembered
 from countermove.pixels.batch import Batch
 from countermove.pixels.jpeg import jpeg

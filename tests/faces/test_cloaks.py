@@ -21,13 +21,13 @@ from tests.faces.conftest import Projection
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
+from countermove.faces.artifacts import cloak_and_round
 from countermove.faces.cloak import CloakContext, Meter
 from countermove.faces.cloaks import fawkes
 from countermove.faces.crafting import Adadelta, Dssim, from_tanh, to_tanh
 from countermove.faces.extractor import embed
 from countermove.faces.methods import METHODS, MOVES
 from countermove.faces.perceptual import perceptual_distance
-from countermove.faces.play import cloak_and_round
 from countermove.game.methods import load
 from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator, per_sample

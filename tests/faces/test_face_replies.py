@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
 from countermove.faces import play, remembered
+from countermove.faces.artifacts import chosen_public
 from countermove.faces.detector import blank_detector, detect, fit_detector, seen
 from countermove.faces.extractor import (
     Embedder,
@@ -29,7 +30,6 @@ from countermove.faces.extractor import (
 from countermove.faces.gallery import Faces
 from countermove.faces.losses import LOSSES, Head, Loss, fresh_head, margin_loss
 from countermove.faces.methods import COUNTERMOVES, METHODS
-from countermove.faces.play import chosen_public
 from countermove.faces.purifying import blank_purifier, fit_purifier, purify
 from countermove.faces.remembered import Remembered
 from countermove.faces.trainer import Adaptation, Detection, Growing, Plan, Purification

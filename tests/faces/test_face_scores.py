@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from countermove.errors import ConfigError, DataError
+from countermove.faces.artifacts import chosen_public, unlike
 from countermove.faces.gallery import Faces
 from countermove.faces.methods import METHODS
 from countermove.faces.naming import Named
-from countermove.faces.play import _Scores, chosen_public, unlike
+from countermove.faces.play import _Scores
 from countermove.game.dates import check_date
 
 

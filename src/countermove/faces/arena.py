@@ -132,16 +132,16 @@ class Faces:
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Make an artifact."""
-        from countermove.faces import play
+        from countermove.faces import artifacts, play
 
         play.set_threads(self.rules.threads)
         work = {
-            "extractor": play.make_extractor,
-            "move": play.cloak,
-            "known": play.cloak_public,
-            "adapted": play.adapt,
-            "purifier": play.make_purifier,
-            "detector": play.make_detector,
+            "extractor": artifacts.make_extractor,
+            "move": artifacts.cloak,
+            "known": artifacts.cloak_public,
+            "adapted": artifacts.adapt,
+            "purifier": artifacts.make_purifier,
+            "detector": artifacts.make_detector,
         }
         return work[task.kind](self, task, desk)
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from countermove.faces.play import PHOTOS
+from countermove.faces.artifacts import PHOTOS
 from countermove.game.arena import Panel
 from countermove.game.cell import Setting
 from countermove.game.panels import guarded, table

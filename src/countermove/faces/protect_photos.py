@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from countermove.errors import DataError
+from countermove.faces.artifacts import cloak_and_round
 from countermove.faces.cloak import Cloak
 from countermove.faces.detection import Detector, Several
-from countermove.faces.play import cloak_and_round
 from countermove.faces.protect_crops import cut, largest_change, put_back
 from countermove.faces.protect_looking import Photo, cut_out, look, person_of
 from countermove.faces.protect_surrogates import Opened, Surrogates, Watch
