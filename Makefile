@@ -40,7 +40,7 @@ wheel: setup         ## build the wheel, install it into an empty environment, p
 bench: setup         ## speed claims: both sides in one run, a ratio each
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
-evidence: setup      ## what must be seen, with seeds 0-2; two hours, run it alone; results go to docs/results
+evidence: setup      ## what must be seen, with seeds 0-2; many hours, run it alone; results go to docs/results
 	$(BIN)/python tools/evidence.py
 
 docs: setup          ## the method sheets in docs/methods.md

@@ -167,7 +167,8 @@ def _rows(results: Results, data: str, model: str, move: str, countermove: str) 
 
 def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
     facts = next(row.record["environment"] for row in results.rows if row.ok)
-    lines = [f"# {study}", "", f"`countermove audit {study}`, {_machine()}.", ""]
+    seeds = ", ".join(map(str, results.config.seeds))
+    lines = [f"# {study}", "", f"`countermove audit {study}`, seeds {seeds}, {_machine()}.", ""]
     lines += [
         ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None) + ".",
         "",
