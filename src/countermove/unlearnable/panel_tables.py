@@ -42,15 +42,15 @@ def _confusions(arena: Unlearnable, results: Results) -> Iterable[Panel]:
         first = row.setting.seed == results.config.seeds[0] and row.setting.countermove == "none"
         if not (row.ok and first and row.record["units"]["counted"] is not None):
             continue
-        table = row.record.get("tables", {}).get("confusion", [])
-        if not 0 < len(table) <= MOST_CLASSES:
+        counts = row.record.get("tables", {}).get("confusion", [])
+        if not 0 < len(counts) <= MOST_CLASSES:
             continue
         data = arena.data(row.setting.data, row.setting.seed)
         touched = {data.classes[k] for k in data.train.labels[data.moved].unique().tolist()}
         names = [f"{name} (moved)" if name in touched else name for name in data.classes]
         lines = [
-            [name, *(f"{count / max(1, sum(counts)):.2f}" for count in counts)]
-            for name, counts in zip(names, table, strict=True)
+            [name, *(f"{count / max(1, sum(line)):.2f}" for count in line)]
+            for name, line in zip(names, counts, strict=True)
         ]
         yield Panel(
             title=f"Confusion: {row.setting.move} on {row.setting.data}, {row.setting.model}",
