@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -264,7 +265,12 @@ def share_of(data: Profiles, rows: Tensor, share: float, purpose: str) -> Tensor
 
 def read_additions(desk: Desk, need: Task | None) -> Additions | None:
     """Return what was added."""
-    return None if need is None else Additions(**load_file(desk.artifact(need) / ADDITIONS))
+    return None if need is None else stored_additions(desk.artifact(need))
+
+
+def stored_additions(folder: Path) -> Additions:
+    """Return what was added, from its artifact's folder."""
+    return Additions(**load_file(folder / ADDITIONS))
 
 
 def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
