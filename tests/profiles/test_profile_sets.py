@@ -1,0 +1,258 @@
+"""Profile sets: what a profile is made of, who stands in which split, what is refused; planted, real, one's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from countermove.errors import ConfigError
+from countermove.game.methods import Methods
+from countermove.profiles.data import DATA
+from countermove.profiles.data.plan import SPLITS, Draft, balanced, cut, split_drafts
+from countermove.profiles.data.planted import PlantedProfiles
+from countermove.profiles.dataset import Medium, Profiles
+
+SETS = Methods("profiles", {"data": DATA})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERMOVE_CACHE", str(tmp_path / "cache"))
+
+
+def same(a: Profiles, b: Profiles) -> bool:
+    """Whether two sets agree in every part."""
+    parts = ("items", "labels", "train", "validation", "test", "background", "kinds", "public", "public_labels")
+    texts = ("ids", "owners", "profile_ids", "classes", "public_classes", "warning")
+    return (
+        all(torch.equal(getattr(a, part), getattr(b, part)) for part in parts)
+        and all(getattr(a, text) == getattr(b, text) for text in texts)
+        and all(torch.equal(x, y) for x, y in zip(a.bags, b.bags, strict=True))
+    )
+
+
+def owners_of(data: Profiles, split: str) -> set[str]:
+    return {data.owners[row] for row in getattr(data, split).tolist()}
+
+
+def per_value(data: Profiles, split: str) -> list[int]:
+    return torch.bincount(data.labels[getattr(data, split)], minlength=len(data.classes)).tolist()
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_set_has_a_sheet_that_explains_every_setting(name: str) -> None:
+    sheet = SETS.sheet("data", name)
+    assert len(sheet.summary) > 10
+    for setting, _, _ in sheet.fields:
+        assert f"\n{setting}:" in sheet.doc or f"{setting}, " in sheet.doc or f", {setting}:" in sheet.doc, setting
+
+
+# Splitting.
+
+
+class Chosen:
+    """The settings that splitting looks at."""
+
+    def __init__(self, *, validation: float = 0.1, test: float = 0.4, split: str = "owners", split_seed: int = 0):
+        self.validation, self.test, self.split, self.split_seed = validation, test, split, split_seed
+
+
+def drafted(*counts: int, label: int = 0, prefix: str = "o") -> list[Draft]:
+    """So many profiles of each of some owners."""
+    return [
+        Draft(owner=f"{prefix}{k}", label=label, items=(f"{prefix}{k}/{part}",), part=part)
+        for k, count in enumerate(counts)
+        for part in range(count)
+    ]
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=3, max_size=30),
+    st.lists(st.integers(1, 4), min_size=3, max_size=30),
+    st.integers(0, 5),
+)
+def test_owners_stay_in_one_split_and_every_value_is_shared_out(ones: list[int], others: list[int], seed: int) -> None:
+    drafts = drafted(*ones) + drafted(*others, label=1, prefix="p")
+    split, warning = split_drafts(drafts, Chosen(split_seed=seed))
+    assert warning == ""
+    assert [replace(draft, split="") for draft in split] == drafts, "nothing but the split is changed"
+    where: dict[str, set[str]] = {}
+    for draft in split:
+        where.setdefault(draft.owner, set()).add(draft.split)
+    assert all(len(splits) == 1 for splits in where.values())
+    for prefix, count in (("o", len(ones)), ("p", len(others))):
+        mine = [next(iter(splits)) for owner, splits in where.items() if owner[0] == prefix]
+        assert abs(mine.count("test") - 0.4 * count) <= 0.5
+        assert abs(mine.count("validation") - 0.1 * count) <= 0.5
+    turned, _ = split_drafts(drafts[::-1], Chosen(split_seed=seed))
+    assert turned[::-1] == split, "the order in which profiles come changes nothing"
+
+
+def test_another_split_seed_tests_others() -> None:
+    drafts = drafted(*[1] * 10)
+    tested = [
+        frozenset(d.owner for d in split_drafts(drafts, Chosen(split_seed=seed))[0] if d.split == "test")
+        for seed in range(5)
+    ]
+    assert len(set(tested)) > 1
+
+
+def test_the_leaky_split_makes_every_profile_its_own_owner_and_warns() -> None:
+    split, warning = split_drafts(drafted(3, 1, 4), Chosen(split="profiles"))
+    assert [d.owner for d in split] == ["o0#0", "o0#1", "o0#2", "o1", "o2#0", "o2#1", "o2#2", "o2#3"]
+    assert "2 of 3 owners" in warning
+    assert "too high" in warning
+    assert split_drafts(drafted(1, 1, 1), Chosen(split="profiles"))[1] == ""
+
+
+@given(st.lists(st.integers(1, 5), min_size=3, max_size=12), st.lists(st.integers(1, 5), min_size=3, max_size=12))
+def test_balancing_leaves_later_profiles_out_first(ones: list[int], others: list[int]) -> None:
+    drafts, _ = split_drafts(drafted(*ones) + drafted(*others, label=1, prefix="p"), Chosen())
+    kept = balanced(drafts, seed=0)
+    for split in SPLITS:
+        before = [[d for d in drafts if (d.split, d.label) == (split, label)] for label in (0, 1)]
+        after = [[d for d in kept if (d.split, d.label) == (split, label)] for label in (0, 1)]
+        present = [mine for mine in before if mine]
+        if not present:
+            continue
+        assert [len(mine) for mine in after if mine] == [min(map(len, present))] * len(present)
+        for mine, left in zip(before, after, strict=True):
+            gone = [d.part for d in mine if d not in left]
+            assert not gone or min(gone) >= max(d.part for d in left), "a first profile went before a later one"
+
+
+def test_profiles_are_cut_from_either_end() -> None:
+    assert cut("abcdefg", 3, None) == [("a", "b", "c"), ("d", "e", "f")]
+    assert cut("abcdefg", 3, 1) == [("a", "b", "c")]
+    assert cut("abcdefg", 3, None, newest=True) == [("e", "f", "g"), ("b", "c", "d")]
+    assert cut("ab", 3, None) == []
+
+
+# Planted.
+
+PLANTED_SIZES: dict[str, Any] = {"profiles": 24, "background": 12, "public": 16, "samples": 400}
+
+
+@pytest.mark.parametrize("medium", ["picture", "speech", "table"])
+def test_planted_profiles_are_what_they_say(medium: Medium) -> None:
+    data = PlantedProfiles(medium=medium, items=5, fewest=2, **PLANTED_SIZES)()
+    assert data.medium == medium
+    assert [per_value(data, split) for split in SPLITS] == [[6, 6], [1, 1], [5, 5]]
+    lengths = data.lengths(torch.arange(24))
+    assert set(lengths) == {2, 3, 4, 5}
+    assert len(data.items) == sum(lengths) + 12 + 16
+    assert data.kinds.tolist() == [0] * 5 + [1] * 5 + [0] * 2
+    assert data.public_labels.bincount().tolist() == [4] * 4
+    assert data.chance == 0.5
+    assert (data.rate > 0) == (medium == "speech")
+    assert len({item.numpy().tobytes() for item in data.items}) == len(data.items), "no item is there twice"
+
+
+def test_planted_profiles_follow_the_seed() -> None:
+    small = {"side": 8, **PLANTED_SIZES}
+    before = torch.get_rng_state()
+    first = PlantedProfiles(**small)()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first, PlantedProfiles(**small)())
+    assert not torch.equal(first.items, PlantedProfiles(**small, seed=1)().items)
+    other = PlantedProfiles(**small, split_seed=1)()
+    assert torch.equal(first.items, other.items)
+    assert not torch.equal(first.test, other.test)
+    more = PlantedProfiles(**{**small, "profiles": 48})()
+    rows = [more.ids.index(name) for name in first.ids if name.startswith("owner")]
+    assert torch.equal(more.items[rows], first.items[[first.ids.index(more.ids[row]) for row in rows]])
+
+
+def seen(data: Profiles) -> np.ndarray:
+    """A few features of every item: mean colours, loudness of tones, or the item itself."""
+    items = data.items.double().numpy()
+    if data.medium == "picture":
+        return items.mean((2, 3))
+    if data.medium == "table":
+        return items
+    spectrum = np.abs(np.fft.rfft(items)) ** 2
+    edges = [round(hertz * items.shape[1] / data.rate) for hertz in (400, 700, 1150, 1700)]
+    return np.log(np.stack([spectrum[:, a:b].sum(1) for a, b in pairwise(edges)], 1))
+
+
+def by_pooling_and_by_vote(data: Profiles) -> tuple[float, float]:
+    """Accuracy on test profiles of a linear model on means of items, and of the vote of one on items.
+
+    Both see one number an item: how warm a linear model says it is that learned of the public items alone.
+    """
+    features = seen(data)
+    features = (features - features.mean(0)) / features.std(0)
+    public = LogisticRegression().fit(features[data.public], data.public_labels.numpy() // 2)
+    warmth = public.decision_function(features)[:, None]
+    labels = data.labels.numpy()
+    train, test = data.train.tolist(), data.test.tolist()
+    means = np.stack([warmth[bag].mean(0) for bag in data.bags])
+    pooled = LogisticRegression(C=100).fit(means[train], labels[train])
+    rows = torch.cat([data.bags[p] for p in train])
+    whose = labels[train].repeat(data.lengths(data.train))
+    items = LogisticRegression(C=100).fit(warmth[rows], whose)
+    votes = np.array([items.predict(warmth[data.bags[p]]).mean() > 0.5 for p in test])
+    return float((pooled.predict(means[test]) == labels[test]).mean()), float((votes == labels[test]).mean())
+
+
+@pytest.mark.parametrize("medium", ["picture", "speech", "table"])
+@pytest.mark.parametrize("evidence", ["spread", "concentrated"])
+def test_planted_evidence_is_found_by_a_mean_and_by_a_vote_only_where_it_is_spread(
+    medium: Medium, evidence: Literal["spread", "concentrated"]
+) -> None:
+    pooled, voted = by_pooling_and_by_vote(PlantedProfiles(medium=medium, evidence=evidence)())
+    assert pooled > 0.9
+    assert voted > 0.8 if evidence == "spread" else voted < 0.65
+
+
+def test_no_evidence_no_attribute() -> None:
+    pooled, _ = by_pooling_and_by_vote(PlantedProfiles(lean=0.0, profiles=400, test=0.5, items=4)())
+    assert 0.4 < pooled < 0.6
+
+
+def test_owners_have_a_style_that_tells_them_apart() -> None:
+    """Otherwise nothing could leak in a split by profiles."""
+    data = PlantedProfiles(medium="table", per_owner=2, items=8, **PLANTED_SIZES)()
+    means = np.stack([seen(data)[bag].mean(0) for bag in data.bags])
+    gaps = np.linalg.norm(means[:, None] - means[None], axis=-1)
+    own = gaps[np.arange(0, 24, 2), np.arange(1, 24, 2)].mean()
+    assert own < 0.8 * gaps[np.triu_indices(24, 1)].mean()
+
+
+def test_a_planted_split_by_profiles_warns() -> None:
+    leaky = PlantedProfiles(per_owner=3, split="profiles", **PLANTED_SIZES)()
+    assert "8 of 8 owners have several profiles" in leaky.warning
+    assert leaky.owners[:3] == leaky.profile_ids[:3] == ("owner-0000#0", "owner-0000#1", "owner-0000#2")
+    whole = PlantedProfiles(per_owner=3, **PLANTED_SIZES)()
+    assert whole.warning == ""
+    assert not owners_of(whole, "train") & owners_of(whole, "test")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"profiles": 7}, "profiles = 7 is refused: it must be a multiple of twice per_owner"),
+        ({"profiles": 6, "per_owner": 3}, "profiles = 6 is refused: .* at least four times that"),
+        ({"items": 0}, "items = 0 is refused: it must be at least 1"),
+        ({"items": 3, "fewest": 4}, "fewest = 4 is refused: items = 3 is less"),
+        ({"share": 0.0}, "share = 0 is refused"),
+        ({"mark": float("nan")}, "finite"),
+        ({"test": 1.0}, "test = 1 is refused: it lies between 0 and 1"),
+        ({"test": 0.6, "validation": 0.4}, "validation = 0.4 is refused"),
+        ({"medium": "smell"}, "it is picture, speech or table"),
+        ({"evidence": "none"}, "it is spread or concentrated"),
+        ({"split": "items"}, "split = 'items' is refused"),
+        ({"side": 7}, "side = 7 is refused"),
+    ],
+)
+def test_planted_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"planted-profiles: {message}|{message}"):
+        PlantedProfiles(**settings)
