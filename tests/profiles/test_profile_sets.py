@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,20 +12,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, DataError
 from countermove.game.methods import Methods
 from countermove.profiles.data import DATA
 from countermove.profiles.data.plan import SPLITS, Draft, balanced, cut, split_drafts
 from countermove.profiles.data.planted import PlantedProfiles
+from countermove.profiles.data.themes import Themes
 from countermove.profiles.dataset import Medium, Profiles
 
 SETS = Methods("profiles", {"data": DATA})
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERMOVE_CACHE", str(tmp_path / "cache"))
 
 
@@ -256,3 +259,153 @@ def test_a_planted_split_by_profiles_warns() -> None:
 def test_planted_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"planted-profiles: {message}|{message}"):
         PlantedProfiles(**settings)
+
+
+# Themes.
+
+KINDS = ("Apple", "Banana", "Juice", "Kiwi")
+SMALL: dict[str, Any] = {"profiles": 16, "items": 5, "background": 12}
+
+
+@pytest.fixture
+def groceries(tmp_path: Path) -> Path:
+    """Two sheets of 200 tiles, four kinds in turn; a tile's colours say its kind, its number and its sheet."""
+    for part in ("train", "test"):
+        tiles = np.zeros((256, 48, 48, 3), dtype=np.uint8)
+        lines = ["index,source_path,fine_id,fine_name,coarse_id,coarse_name"]
+        for i in range(200):
+            tiles[i, ..., 0], tiles[i, ..., 1], tiles[i, ..., 2] = i % 4 * 60, i, 200 * (part == "test")
+            lines.append(f"{i},{part}/{KINDS[i % 4]}/{i:03d}.jpg,0,x,{i % 4},{KINDS[i % 4]}")
+        (tmp_path / "grocery48").mkdir(exist_ok=True)
+        sheet = tiles.reshape(4, 64, 48, 48, 3).swapaxes(1, 2).reshape(4 * 48, 64 * 48, 3)
+        Image.fromarray(sheet).save(tmp_path / "grocery48" / f"{part}.png")
+        (tmp_path / "grocery48" / f"{part}.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def kind_of(data: Profiles, row: int) -> str:
+    return data.ids[row].split("/")[1]
+
+
+def test_themes_are_collected_from_the_source_without_any_picture_twice(groceries: Path) -> None:
+    data = Themes(**SMALL)(root=groceries)
+    inside = torch.cat(data.bags).tolist()
+    assert len(set(inside)) == 16 * 5
+    assert not set(data.background.tolist()) & set(data.public.tolist())
+    assert len(data.items) == 80 + 12 + 120
+    assert data.public_classes == KINDS
+    assert data.public_labels.bincount().tolist() == [30] * 4
+    for row, label in zip(data.public.tolist(), data.public_labels.tolist(), strict=True):
+        assert kind_of(data, row) == KINDS[label]
+    for row, name in enumerate(data.ids):
+        part, kind, number = name.removesuffix(".jpg").split("/")
+        expected = [KINDS.index(kind) * 60, int(number), 200 * (part == "test")]
+        assert data.items[row, :, 20, 30].tolist() == expected, "every tile goes with its own name"
+    assert [per_value(data, split) for split in SPLITS] == [[5, 5], [1, 1], [2, 2]]
+    assert same(data, Themes(**SMALL)(root=groceries))
+    assert not same(data, Themes(**SMALL, seed=1)(root=groceries))
+
+
+def shares_of_the_theme(data: Profiles, theme: tuple[str, ...]) -> list[float]:
+    """The part of items that show the theme, for either value."""
+    return [
+        float(
+            np.mean(
+                [
+                    kind_of(data, row) in theme
+                    for bag, k in zip(data.bags, data.labels, strict=True)
+                    if k == label
+                    for row in bag.tolist()
+                ]
+            )
+        )
+        for label in (0, 1)
+    ]
+
+
+def test_spread_and_concentrated_themes_are_as_likely_as_they_say(groceries: Path) -> None:
+    many: dict[str, Any] = {"profiles": 40, "items": 5, "background": 0, "public": 0.1}
+    spread = Themes(theme="Apple+Kiwi", tilt=0.3, **many)(root=groceries)
+    assert shares_of_the_theme(spread, ("Apple", "Kiwi")) == pytest.approx([0.2, 0.8], abs=0.12)
+    rare = Themes(theme="Juice", evidence="concentrated", **many)(root=groceries)
+    assert shares_of_the_theme(rare, ("Juice",)) == pytest.approx([0.05, 0.4], abs=0.12)
+    others = [[kind_of(rare, row) for row in bag.tolist()] for bag in rare.bags]
+    assert 0.2 < np.mean([kind == "Apple" for kinds in others for kind in kinds if kind != "Juice"]) < 0.47
+
+
+def test_background_comes_from_both_kinds_of_users(groceries: Path) -> None:
+    data = Themes(theme="Apple+Kiwi", tilt=0.5, **SMALL)(root=groceries)
+    assert data.kinds.tolist() == [0] * 5 + [1] * 5 + [0] * 2
+    for row, kind in zip(data.background.tolist(), data.kinds.tolist(), strict=True):
+        assert (kind_of(data, row) in ("Apple", "Kiwi")) == bool(kind)
+
+
+def test_too_few_pictures_are_refused(groceries: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"too few pictures of the theme .* Lower profiles, items, background or public"
+    ):
+        Themes(theme="Apple", tilt=0.4, public=0.8, **SMALL)(root=groceries)
+
+
+def test_themes_of_cifar(tmp_path: Path) -> None:
+    file: dict[str, Any] = {"class_names": np.array([f"class {k}" for k in range(10)])}
+    for part, count in (("train", 200), ("test", 40)):
+        file[f"x_{part}"] = (
+            np.arange(count, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
+        )
+        file[f"y_{part}"] = (np.arange(count) % 10).astype(np.uint8)
+        file[f"{part}_index"] = np.arange(count, dtype=np.int32) * 7
+    (tmp_path / "cifar10_lossless").mkdir()
+    np.savez(tmp_path / "cifar10_lossless" / "cifar10_lossless.npz", **file)
+    data = Themes(source="cifar10", **SMALL)(root=tmp_path)
+    assert data.items.shape == (80 + 12 + 70, 3, 32, 32)
+    assert len(data.public_classes) == 10
+    for row, name in enumerate(data.ids):
+        assert int(data.items[row, 0, 0, 0]) * 7 == int(name.split("/")[1])
+
+
+def test_themes_notice_changed_pictures_and_missing_ones(groceries: Path) -> None:
+    before = Themes().fingerprint(root=groceries)
+    assert before == Themes(tilt=0.1).fingerprint(root=groceries)
+    table = groceries / "grocery48" / "train.csv"
+    table.write_text(table.read_text().replace("Kiwi", "Kiwis"))
+    assert Themes().fingerprint(root=groceries, rehash=True) != before
+    table.unlink()
+    with pytest.raises(DataError, match=r"train\.csv is not there; set COUNTERMOVE_DATA"):
+        Themes()(root=groceries)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "imagenet"}, "it is grocery48 or cifar10"),
+        ({"profiles": 9}, "half of them have each value"),
+        ({"tilt": 0.6}, "tilt = 0.6 is refused"),
+        ({"share": 0.1, "base": 0.2}, "0 <= base <= share <= 1"),
+        ({"public": 1.0}, "public = 1 is refused"),
+        ({"items": 0}, "items = 0 is refused"),
+    ],
+)
+def test_theme_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"themes: .*{message}"):
+        Themes(**settings)
+
+
+def test_an_unknown_theme_is_refused(groceries: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'Apple'"):
+        Themes(theme="Aple", **SMALL)(root=groceries)
+
+
+def needs(data_root: Path, folder: str) -> Path:
+    if not (data_root / folder).is_dir():
+        pytest.skip(f"needs {folder} in {data_root}")
+    return data_root
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("evidence", ["spread", "concentrated"])
+@pytest.mark.parametrize(("source", "folder"), [("grocery48", "grocery48"), ("cifar10", "cifar10_lossless")])
+def test_real_themes_have_enough_pictures(data_root: Path, source: Any, folder: str, evidence: Any) -> None:
+    data = Themes(source=source, evidence=evidence, seed=1)(root=needs(data_root, folder))
+    assert [per_value(data, split) for split in SPLITS] == [[90, 90], [15, 15], [45, 45]]
+    assert len(torch.cat(data.bags).unique()) == 3000

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 DATA: dict[str, str] = {
     "planted-profiles": "countermove.profiles.data.planted:PlantedProfiles",
+    "themes": "countermove.profiles.data.themes:Themes",
 }
