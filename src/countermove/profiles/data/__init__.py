@@ -5,4 +5,6 @@ from __future__ import annotations
 DATA: dict[str, str] = {
     "planted-profiles": "countermove.profiles.data.planted:PlantedProfiles",
     "themes": "countermove.profiles.data.themes:Themes",
+    "faces": "countermove.profiles.data.faces:FaceProfiles",
+    "posters": "countermove.profiles.data.posters:PosterProfiles",
 }

@@ -139,7 +139,8 @@ def check_least(name: str, settings: Any, **least: int) -> None:
 def split_drafts(drafts: Sequence[Draft], settings: Any) -> tuple[list[Draft], str]:
     """Put drafts into splits by the settings validation, test, split and split_seed, every value's owners alike.
 
-    With split="profiles" every profile becomes its own owner.
+    Of every value somebody is tested and, where `validation` is above 0, validated; where a value has too few owners
+    for that, nobody is validated. With split="profiles" every profile becomes its own owner.
 
     Returns:
         the drafts, and a warning where one person's profiles may be on both sides.
@@ -167,14 +168,16 @@ def split_drafts(drafts: Sequence[Draft], settings: Any) -> tuple[list[Draft], s
     split: dict[str, str] = {}
     for owners in alike.values():
         split |= _shared_out(owners, settings)
+    if {draft.label for draft in drafts if split[draft.owner] == "validation"} != set().union(*values.values()):
+        split = {owner: "train" if name == "validation" else name for owner, name in split.items()}
     return [replace(draft, split=split[draft.owner]) for draft in drafts], warning
 
 
 def _shared_out(owners: Sequence[str], settings: Any) -> dict[str, str]:
-    """Choose the split of each of some owners, at least one of whom is tested where there are two."""
+    """Choose the split of each of some owners: one at least is trained on, then tested, then validated."""
     count = len(owners)
     tested = min(max(1, round(settings.test * count)), count - 1)
-    validating = min(round(settings.validation * count), count - 1 - tested)
+    validating = min(max(settings.validation > 0, round(settings.validation * count)), max(0, count - 1 - tested))
     test = chosen(owners, tested, seed=settings.split_seed, purpose="test")
     others = [owner for owner in owners if owner not in test]
     validation = chosen(others, validating, seed=settings.split_seed, purpose="validation")
