@@ -7,4 +7,5 @@ DATA: dict[str, str] = {
     "themes": "countermove.profiles.data.themes:Themes",
     "faces": "countermove.profiles.data.faces:FaceProfiles",
     "posters": "countermove.profiles.data.posters:PosterProfiles",
+    "emodb": "countermove.profiles.data.emodb:EmodbProfiles",
 }
