@@ -8,4 +8,7 @@ DATA: dict[str, str] = {
     "faces": "countermove.profiles.data.faces:FaceProfiles",
     "posters": "countermove.profiles.data.posters:PosterProfiles",
     "emodb": "countermove.profiles.data.emodb:EmodbProfiles",
+    "folder": "countermove.profiles.data.folder:ProfileFolder",
+    "csv": "countermove.profiles.data.table:ProfileTable",
+    "musk": "countermove.profiles.data.musk:Musk",
 }
