@@ -100,8 +100,8 @@ def _accuracies(results: Results, data: str, on: str) -> Panel:
     return Panel(
         title="How profiles are read" + on,
         html=table(head, lines),
-        summary="Means over seeds, with Wilson's 95 % interval for that mean and the number of test profiles: all seeds "
-        "read the same ones. Strong profiles are the 30 % whose value is read most surely while nobody moves.",
+        summary="Means over seeds, with Wilson's 95 % interval for that mean and the number of test profiles; all "
+        "seeds read the same ones. Strong profiles are the 30 % whose value is read most surely while nobody moves.",
     )
 
 
@@ -130,8 +130,7 @@ def _grouped(results: Results, data: str) -> Iterator[tuple[tuple[str, str, str]
         for countermove in results.axis("countermove"):
             for model in results.axis("model"):
                 settings = [
-                    Setting(results.config.arena, data, move, countermove, model, seed)
-                    for seed in results.config.seeds
+                    Setting(results.config.arena, data, move, countermove, model, seed) for seed in results.config.seeds
                 ]
                 rows = [row for row in map(results.row, settings) if row is not None and row.ok]
                 if rows:
