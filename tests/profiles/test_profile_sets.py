@@ -19,8 +19,9 @@ from tests import hostile
 from countermove.errors import ConfigError, DataError
 from countermove.game.methods import Methods
 from countermove.profiles.data import DATA
+from countermove.profiles.data.drafts import SPLITS, Draft, balanced, cut, split_drafts
+from countermove.profiles.data.emodb import EmodbProfiles
 from countermove.profiles.data.faces import FaceProfiles
-from countermove.profiles.data.plan import SPLITS, Draft, balanced, cut, split_drafts
 from countermove.profiles.data.planted import PlantedProfiles
 from countermove.profiles.data.posters import PosterProfiles
 from countermove.profiles.data.themes import Themes
@@ -621,3 +622,112 @@ def test_real_posters_are_what_they_say(data_root: Path) -> None:
     data = PosterProfiles(side=8)(root=needs(data_root, "movielens100k_posters"))
     assert [per_value(data, split) for split in SPLITS] == [[91, 91], [15, 15], [46, 46]]
     assert (len(data.background), len(data.public), set(data.lengths(data.test))) == (329, 658, {20})
+
+
+# Speech.
+
+SENTENCES = ("a01", "a02", "b01")
+FEELINGS = ("anger", "neutral", "sadness", "anger")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """As in emodb: five women and five men with 12 clips of 0.1 s each, a tone whose pitch is the clip's number."""
+    lines, clips = ["file,speaker,gender,text_code,emotion_from_filename"], []
+    for i in range(120):
+        speaker = i // 12
+        lines.append(
+            f"{speaker:02d}_{i:03d}.wav,{speaker:02d},{'male' if speaker % 2 else 'female'},{SENTENCES[i % 3]},"
+            f"{FEELINGS[i % 12 // 3]}"
+        )
+        clips.append(np.round(20000 * np.sin(2 * np.pi * (200 + 20 * i) * np.arange(2205) / 22050)))
+    (tmp_path / "emodb").mkdir()
+    (tmp_path / "emodb" / "labels.csv").write_text("\n".join(lines) + "\n")
+    np.savez(tmp_path / "emodb" / "emodb.npz", audio=np.array(clips, dtype=np.int16), sample_rate=np.int32(22050))
+    return tmp_path
+
+
+def clip_numbers(data: Profiles, rows: torch.Tensor) -> list[int]:
+    return [int(data.ids[row][3:6]) for row in rows.tolist()]
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_speakers_are_in_one_split_or_in_the_background(speech: Path, fold: int) -> None:
+    data = EmodbProfiles(fold=fold, validation=1, items=4, test=1)(root=speech)
+    assert data.classes == ("female", "male")
+    assert [per_value(data, split) for split in SPLITS] == [[6, 6], [3, 3], [3, 3]]
+    whose = [owners_of(data, split) for split in SPLITS]
+    added = {data.ids[row][:2] for row in data.background.tolist()}
+    assert sum(map(len, [*whose, added])) == len(set.union(*whose, added)) == 10
+    for bag, owner, label in zip(data.bags, data.owners, data.labels.tolist(), strict=True):
+        names = [data.ids[row] for row in bag.tolist()]
+        assert {name[:2] for name in names} == {owner}
+        assert names == sorted(names)
+        assert label == int(owner) % 2
+    assert data.kinds.tolist() == [int(data.ids[row][:2]) % 2 for row in data.background.tolist()]
+    assert len(torch.cat(data.bags).unique()) == 8 * 12
+    assert data.public_classes == SENTENCES
+    assert data.public_labels.tolist() == [i % 3 for i in clip_numbers(data, data.public)]
+
+
+def test_five_folds_test_every_speaker_as_often(speech: Path) -> None:
+    folds = [EmodbProfiles(fold=fold, items=6)(root=speech) for fold in range(5)]
+    tested = [owner for data in folds for owner in owners_of(data, "test")]
+    assert sorted(tested) == sorted([f"{k:02d}" for k in range(10)] * 2)
+    other = EmodbProfiles(split_seed=1, items=6)(root=speech)
+    assert owners_of(other, "test") != owners_of(folds[0], "test")
+
+
+def test_emotions_are_told_apart_within_speakers(speech: Path) -> None:
+    data = EmodbProfiles(attribute="emotion", items=2)(root=speech)
+    assert data.classes == ("not anger", "anger")
+    for bag, label in zip(data.bags, data.labels.tolist(), strict=True):
+        assert [int(FEELINGS[i % 12 // 3] == "anger") for i in clip_numbers(data, bag)] == [label] * 2
+    for owner in set(data.owners):
+        mine = [label for who, label in zip(data.owners, data.labels.tolist(), strict=True) if who == owner]
+        assert mine.count(0) == mine.count(1) == 3
+    two = EmodbProfiles(attribute="emotion", emotion="sadness", against="neutral", items=3)(root=speech)
+    assert two.classes == ("neutral", "sadness")
+    value = {"neutral": 0, "sadness": 1, "anger": -1}
+    assert two.kinds.tolist() == [value[FEELINGS[i % 12 // 3]] for i in clip_numbers(two, two.background)]
+    for bag, label in zip(two.bags, two.labels.tolist(), strict=True):
+        assert [value[FEELINGS[i % 12 // 3]] for i in clip_numbers(two, bag)] == [label] * 3
+    tested = owners_of(two, "test")
+    assert not tested & {two.ids[row][:2] for row in two.public.tolist()}, "nobody learns of those who are tested"
+    assert len(two.public) > len(two.background), "clips left over of those who are trained on are public"
+
+
+def test_clips_keep_their_pitch_at_another_rate(speech: Path) -> None:
+    for rate, samples in ((22050, 2205), (11025, 1103), (8000, 800)):
+        data = EmodbProfiles(rate=rate, seconds=0.1, items=4)(root=speech)
+        assert (data.rate, data.items.dtype, data.items.shape[1]) == (rate, torch.int16, samples)
+        spectrum = np.abs(np.fft.rfft(data.items.numpy() * np.hanning(data.items.shape[1]), n=rate)) ** 2
+        for row, number in enumerate(int(name[3:6]) for name in data.ids):
+            assert abs(int(spectrum[row].argmax()) - (200 + 20 * number)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"attribute": "mood"}, ConfigError, "it is gender or emotion"),
+        ({"rate": 44100}, ConfigError, "rate = 44100 is refused"),
+        ({"seconds": 3.0}, ConfigError, "seconds = 3 is refused"),
+        ({"against": "anger"}, ConfigError, "it is the emotion itself"),
+        ({"test": 0}, ConfigError, "test = 0 is refused"),
+        ({"test": 4, "background": 1}, DataError, "take 5 of 5 female speakers"),
+        ({"attribute": "emotion", "emotion": "angr"}, ConfigError, "did you mean 'anger'"),
+        ({"attribute": "emotion", "items": 13}, DataError, r"nobody has enough clips of both values .* lower items"),
+    ],
+)
+def test_speech_settings_are_refused(speech: Path, settings: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        EmodbProfiles(**settings)(root=speech)
+
+
+@pytest.mark.data
+def test_real_speech_is_what_it_says(data_root: Path) -> None:
+    root = needs(data_root, "emodb")
+    data = EmodbProfiles()(root=root)
+    assert [per_value(data, split) for split in SPLITS] == [[14, 14], [0, 0], [14, 14]]
+    assert (data.items.shape, data.rate, len(data.background)) == ((350, 22050), 11025, 70)
+    assert per_value(EmodbProfiles(attribute="emotion")(root=root), "test") == [11, 11]

@@ -7,4 +7,8 @@ DATA: dict[str, str] = {
     "themes": "countermove.profiles.data.themes:Themes",
     "faces": "countermove.profiles.data.faces:FaceProfiles",
     "posters": "countermove.profiles.data.posters:PosterProfiles",
+    "emodb": "countermove.profiles.data.emodb:EmodbProfiles",
+    "folder": "countermove.profiles.data.folder:ProfileFolder",
+    "csv": "countermove.profiles.data.table:ProfileTable",
+    "musk": "countermove.profiles.data.musk:Musk",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files
 from countermove.pixels.files import walk_pictures
-from countermove.profiles.data.plan import (
+from countermove.profiles.data.drafts import (
     Draft,
     Plan,
     Split,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from countermove.errors import ConfigError
-from countermove.profiles.data.plan import Draft, Plan, Split, check_least, check_split, split_drafts
+from countermove.profiles.data.drafts import Draft, Plan, Split, check_least, check_split, split_drafts
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.game.content import fingerprint_files
-from countermove.profiles.data.plan import (
+from countermove.profiles.data.drafts import (
     Draft,
     Plan,
     Split,

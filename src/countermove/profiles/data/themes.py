@@ -13,7 +13,7 @@ import numpy as np
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.game.content import fingerprint_files
 from countermove.pixels.selection import pick
-from countermove.profiles.data.plan import Draft, Plan, check_least, check_split, shuffled, split_drafts
+from countermove.profiles.data.drafts import Draft, Plan, check_least, check_split, shuffled, split_drafts
 from countermove.profiles.data.reading import read_rows, read_tiles, set_folder
 
 if TYPE_CHECKING:
