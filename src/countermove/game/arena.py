@@ -23,6 +23,7 @@ ARENAS = {
     "unlearnable": "countermove.unlearnable.arena:Unlearnable",
     "recommender": "countermove.recommender.arena:Recommender",
     "faces": "countermove.faces.arena:Faces",
+    "profiles": "countermove.profiles.arena:Profiles",
 }
 
 

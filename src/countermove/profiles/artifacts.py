@@ -1,0 +1,340 @@
+"""What cells share: extractors, profilers, additions, and detectors of additions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from countermove.errors import DataError
+from countermove.game.cell import Cost, Crafted, Desk, Task
+from countermove.learning.scoring import place, warm_up
+from countermove.nets.weights import load_weights, save_weights
+from countermove.pixels.randomness import generator
+from countermove.pixels.selection import pick
+from countermove.profiles.dataset import Profiles
+from countermove.profiles.detecting import blank_detector, fit_detector
+from countermove.profiles.extractor import ItemNetwork, check_medium, extract, read_extractor
+from countermove.profiles.fitting import fit_bags
+from countermove.profiles.pivot import Additions, PivotContext, extended
+from countermove.profiles.plan import Detection, Plan, Squeezing, kept
+from countermove.profiles.profiler import Profiler, Reader
+
+if TYPE_CHECKING:
+    from countermove.profiles.arena import Profiles as Arena
+
+WEIGHTS, FEATURES, ADDITIONS = "weights.safetensors", "features.safetensors", "additions.safetensors"
+
+
+def make_extractor(arena: Arena, task: Task, desk: Desk) -> Crafted:
+    """Train an extractor on the public, or find one with weights from elsewhere, and look at every item."""
+    warm_up(arena.rules.device)
+    data = data_of(arena, task)
+    spelled, extractor = read_extractor(task.payload["extractor"]["spelling"], "extractor")
+    check_medium(extractor, data, spelled)
+    began = time.perf_counter()
+    network, samples = extractor.fit(data, seed=task.payload["seed"], device=arena.rules.device)
+    features = extract(network, data.items, data.medium, device=arena.rules.device)
+    seconds = time.perf_counter() - began
+    if extractor.stored:
+        save_weights(network, desk.folder / WEIGHTS)
+    save_file({"features": features.contiguous()}, desk.folder / FEATURES)
+    return Crafted(cost=Cost(seconds=seconds, samples=samples + len(features)), facts={"features": network.dim})
+
+
+def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
+    """Train a profiler on labelled profiles, with what its trainer or other people added to them."""
+    warm_up(arena.rules.device)
+    data, seed = data_of(arena, task), task.payload["seed"]
+    plan = arena.plan(task.payload["through"]["spelling"])
+    rows = share_of(data, data.train, task.payload["share"], "whom a mover in the gray box knows")
+    poison = next((need for need in task.needs if need.kind == "move"), None)
+    known = [need for need in task.needs if need.kind == "known"]
+    network = read_extractor_network(arena, task, desk)
+    source = Source(arena, task, desk, data, plan.squeezes, network)
+    bags = source.bags(rows, read_additions(desk, poison), movers_of(data, poison, arena))
+    labels = data.labels[rows]
+    for number, need in enumerate(known):
+        movers = movers_of(data, need, arena)
+        mine = torch.isin(movers, movers[number :: len(known)])
+        pivoted = source.bags(movers, read_additions(desk, need), movers)
+        bags += [bag for bag, taken in zip(pivoted, mine.tolist(), strict=True) if taken]
+        labels = torch.cat([labels, data.labels[movers[mine]]])
+    began = time.perf_counter()
+    reader, samples, accuracy = train_profiler(
+        profiler_of(arena, task), network, source, bags, labels, plan, seed=seed, purpose=str(task.payload["share"])
+    )
+    save_weights(reader if network is None else reader.bag, desk.folder / WEIGHTS)
+    cost = Cost(seconds=time.perf_counter() - began, samples=samples)
+    return Crafted(cost=cost, facts={"train_accuracy": accuracy, "profiles": len(bags)})
+
+
+def train_profiler(
+    profiler: Profiler,
+    network: ItemNetwork | None,
+    source: Source,
+    bags: Sequence[Tensor],
+    labels: Tensor,
+    plan: Plan,
+    *,
+    seed: int,
+    purpose: str,
+) -> tuple[Reader, int, float]:
+    """Train a fresh profiler; returns it with what it looks through, items passed, and its accuracy in training.
+
+    Args:
+        profiler: how it is made and trained.
+        network: what it looks through; None where it learns that itself.
+        source: of features or of items.
+        bags: rows of the source.
+        labels: int64, one a bag.
+        plan: whose filters for all profiles are applied.
+        seed: of weights and order.
+        purpose: makes another draw.
+    """
+    data, device = source.data, source.device
+    drawn = generator(seed, "profiler", purpose)
+    start = int(torch.randint(2**31, (), generator=drawn))
+    own = profiler.looks()[1].blank(data, seed=start) if network is None else None
+    dim = source.dim if own is None else own.dim
+    reader = Reader(profiler.network(dim, len(data.classes), generator=drawn), own)
+    filters = [one.filter for one in plan.filters if one.on == "all"]
+    if filters:
+        if own is not None:
+            raise DataError("filters of training profiles need features that do not change while a profiler learns")
+        bags = [kept(bag, source.features, filters) for bag in bags]
+    fitted = fit_bags(
+        reader,
+        source.features if own is None else source.items,
+        bags,
+        labels,
+        recipe=profiler.recipe(),
+        seed=int(torch.randint(2**31, (), generator=drawn)),
+        medium=data.medium,
+        device=device,
+    )
+    whole = Reader(reader.bag, own if own is not None else network)
+    return whole.eval(), fitted.samples, fitted.train_accuracy[-1] if fitted.train_accuracy else 0.0
+
+
+class Source:
+    """Items and what others added, through all squeezes, with their features; additions follow the set's items."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        task: Task,
+        desk: Desk,
+        data: Profiles,
+        squeezes: Sequence[Squeezing],
+        network: ItemNetwork | None,
+    ) -> None:
+        """Look at the set's items in profiles; without a network there are no features.
+
+        The features of an extractor that stays as it is were stored when `task`'s was made.
+        """
+        self.data, self.device, self.network = data, arena.rules.device, network
+        for one in squeezes:
+            if one.medium != data.medium:
+                raise DataError(f"countermove {one.spelling!r} is for {one.medium}; {data.name} holds {data.medium}")
+        self.squeezes = squeezes
+        used = torch.zeros(len(data.items), dtype=torch.bool)
+        used[torch.cat(data.bags)] = True
+        self.items = data.items
+        if squeezes:
+            self.items = data.items.clone()
+            self.items[used] = self._squeezed(data.items[used])
+        self.features = torch.zeros(0)
+        if network is None:
+            return
+        need = next((need for need in task.needs if need.kind == "extractor"), None)
+        if need is not None and not squeezes:
+            self.features = load_file(desk.artifact(need) / FEATURES)["features"]
+            return
+        self.features = torch.zeros(len(data.items), network.dim)
+        self.features[used] = extract(network, self.items[used], data.medium, device=self.device)
+
+    @property
+    def dim(self) -> int:
+        """Return how many features there are."""
+        return self.features.shape[1]
+
+    def bags(self, rows: Tensor, additions: Additions | None = None, movers: Tensor | None = None) -> list[Tensor]:
+        """Return the profiles of some rows as rows of this source, with what movers among them added.
+
+        Args:
+            rows: of profiles.
+            additions: of the movers.
+            movers: rows of the profiles that the additions are numbered by.
+        """
+        if additions is None or movers is None or not len(additions):
+            return [self.data.bags[row] for row in rows.tolist()]
+        first, count = self._join(additions)
+        moved = extended(self.data, movers, additions)
+        # additions stand behind everything that joined before
+        bags = [torch.where(bag >= count, bag - count + first, bag) for bag in moved]
+        number = {row: at for at, row in enumerate(movers.tolist())}
+        return [bags[number[row]] if row in number else self.data.bags[row] for row in rows.tolist()]
+
+    def through(self, network: ItemNetwork) -> Source:
+        """Return the same items with another network's features."""
+        other = copy(self)
+        other.network = network
+        other.features = extract(network, self.items, self.data.medium, device=self.device)
+        return other
+
+    def is_added(self, bag: Tensor) -> Tensor:
+        """Return which rows are additions."""
+        return bag >= len(self.data.items)
+
+    def _join(self, additions: Additions) -> tuple[int, int]:
+        first = len(self.items)
+        items = self._squeezed(additions.items)
+        self.items = torch.cat([self.items, items])
+        if self.network is not None:
+            found = extract(self.network, items, self.data.medium, device=self.device)
+            self.features = torch.cat([self.features, found])
+        return first, len(self.data.items)
+
+    def _squeezed(self, items: Tensor) -> Tensor:
+        for one in self.squeezes:
+            items = one.squeeze(items, self.data.rate)
+        return items
+
+
+def pivot(arena: Arena, task: Task, desk: Desk) -> Crafted:
+    """Let movers add to their profiles, and store what they added."""
+    return _pivoted(arena, task, desk, seed=task.payload["seed"])
+
+
+def pivot_known(arena: Arena, task: Task, desk: Desk) -> Crafted:
+    """Pivot the trainer's own profiles, as the trainer does who has the tool."""
+    seed = int(torch.randint(2**31, (), generator=generator(task.payload["seed"], "the trainer's own pivots")))
+    made = _pivoted(arena, task, desk, seed=seed)
+    movers = movers_of(data_of(arena, task), task, arena)
+    cost = Cost(seconds=made.cost.seconds, samples=made.cost.samples, clean_examples=len(movers))
+    return Crafted(cost=cost, facts=made.facts)
+
+
+def _pivoted(arena: Arena, task: Task, desk: Desk, *, seed: int) -> Crafted:
+    warm_up(arena.rules.device)
+    data, method = data_of(arena, task), arena.composed("move", task.payload["move"]["spelling"]).method
+    reader = next((read_profiler(arena, need, desk) for need in task.needs if need.kind == "profiler"), None)
+    network = None if reader is not None else read_extractor_network(arena, task, desk)
+    context = PivotContext(reader=reader, network=network, seed=seed, device=arena.rules.device)
+    movers = movers_of(data, task, arena)
+    began = time.perf_counter()
+    added: Additions = method(data, movers, context=context)
+    cost = Cost(seconds=time.perf_counter() - began, samples=context.meter.samples)
+    if added.items.shape[1:] != data.items.shape[1:] or added.items.dtype != data.items.dtype:
+        raise DataError(f"the pivot returned items of another form: {list(added.items.shape)}, {added.items.dtype}")
+    stored = {"items": added.items, "mover": added.mover, "source": added.source, "when": added.when}
+    save_file({name: value.contiguous() for name, value in stored.items()}, desk.folder / ADDITIONS)
+    return Crafted(cost=cost, facts={"movers": len(movers), "additions": len(added)})
+
+
+def movers_of(data: Profiles, task: Task | None, arena: Arena) -> Tensor:
+    """Return the rows of the profiles that a pivot's additions are numbered by."""
+    if task is None:
+        return torch.zeros(0, dtype=torch.int64)
+    if task.kind == "known":
+        return share_of(data, data.train, task.payload["share"], "pivoted by the trainer")
+    method = arena.composed("move", task.payload["move"]["spelling"]).method
+    takes_part = getattr(method, "takes_part", None)
+    return data.test if takes_part is None else takes_part(data)
+
+
+def share_of(data: Profiles, rows: Tensor, share: float, purpose: str) -> Tensor:
+    """Return a share of the profiles, chosen by id.
+
+    Raises:
+        DataError: when they lack a value of the attribute.
+    """
+    taken = pick([data.profile_ids[row] for row in rows.tolist()], share, seed=0, purpose=purpose)
+    chosen = rows[torch.from_numpy(taken)]
+    if len(data.labels[chosen].unique()) < len(data.classes):
+        raise DataError(f"{data.name}: {share:g} of its {len(rows)} training profiles lack a value of the attribute")
+    return chosen
+
+
+def read_additions(desk: Desk, need: Task | None) -> Additions | None:
+    """Return what was added."""
+    return None if need is None else stored_additions(desk.artifact(need))
+
+
+def stored_additions(folder: Path) -> Additions:
+    """Return what was added, from its artifact's folder."""
+    return Additions(**load_file(folder / ADDITIONS))
+
+
+def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
+    """Train a detector on the trainer's own profiles; with no pivot to know, it stays untrained and drops nothing."""
+    warm_up(arena.rules.device)
+    data, seed = data_of(arena, task), task.payload["seed"]
+    asked = Detection(**task.payload["asked"], known=())
+    profiler = next(need for need in task.needs if need.kind == "profiler")
+    network = read_profiler(arena, profiler, desk).body
+    assert isinstance(network, ItemNetwork), "a profiler looks through something"
+    detector = blank_detector(network.dim, asked.hidden, seed=seed)
+    known = [need for need in task.needs if need.kind == "known"]
+    began, samples = time.perf_counter(), 0
+    if known:
+        through = arena.plan(profiler.payload["through"]["spelling"])
+        source = Source(arena, profiler, desk, data, through.squeezes, network)
+        own = source.bags(data.train)
+        bags = list(own)
+        for need in known:
+            movers = movers_of(data, need, arena)
+            bags += source.bags(movers, read_additions(desk, need), movers)
+        held = data.validation if len(data.validation) else data.train
+        features = source.features
+        samples = fit_detector(
+            detector,
+            [features[bag] for bag in bags],
+            [source.is_added(bag) for bag in bags],
+            [features[bag] for bag in source.bags(held)],
+            asked=asked,
+            seed=seed,
+        )
+    save_weights(detector, desk.folder / WEIGHTS)
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples))
+
+
+def read_extractor_network(arena: Arena, task: Task, desk: Desk) -> ItemNetwork | None:
+    """Return the extractor that a task needs, on the device, in evaluation mode; None where it needs none."""
+    need = next((need for need in task.needs if need.kind == "extractor"), None)
+    if need is None:
+        return None
+    _, extractor = read_extractor(need.payload["extractor"]["spelling"], "extractor")
+    network = extractor.blank(data_of(arena, need), seed=need.payload["seed"])
+    if extractor.stored:
+        load_weights(network, desk.artifact(need) / WEIGHTS)
+    place(network, arena.rules.device)
+    return network.eval()
+
+
+def read_profiler(arena: Arena, need: Task, desk: Desk) -> Reader:
+    """Read a profiler with what it looks through, on the device, in evaluation mode."""
+    profiler, data = profiler_of(arena, need), data_of(arena, need)
+    network, drawn = read_extractor_network(arena, need, desk), torch.Generator().manual_seed(0)
+    body = profiler.looks()[1].blank(data, seed=0) if network is None else network
+    reader = Reader(profiler.network(body.dim, len(data.classes), generator=drawn), body)
+    load_weights(reader if network is None else reader.bag, desk.artifact(need) / WEIGHTS)
+    place(reader, arena.rules.device)
+    return reader.eval()
+
+
+def profiler_of(arena: Arena, task: Task) -> Profiler:
+    """Return the profiler of a task that makes one."""
+    return arena.composed("model", task.payload["model"]["spelling"]).method
+
+
+def data_of(arena: Arena, task: Task) -> Profiles:
+    """Return the set of a task."""
+    return arena.profiles(task.payload["data"]["spelling"])

@@ -1,0 +1,1 @@
+"""What profilers do about pivots, one file each."""

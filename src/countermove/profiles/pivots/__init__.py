@@ -1,0 +1,1 @@
+"""What people add to their profiles, one file each."""

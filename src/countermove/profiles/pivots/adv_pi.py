@@ -1,0 +1,89 @@
+"""Adversarially perturbed items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from countermove.profiles.candidates import Like, check_like
+from countermove.profiles.crafting import Limit, check_limit
+from countermove.profiles.dataset import Profiles
+from countermove.profiles.making import grouped, made, natural
+from countermove.profiles.pivot import (
+    TARGET,
+    Additions,
+    Box,
+    Knowledge,
+    PivotContext,
+    Place,
+    check_extension,
+    read_knowledge,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvPI:
+    """Adversarially perturbed items added to a profile (AdvPI), Liu, thesis, chapter 4.
+
+    Like adv-n, but it begins with items of the background, chosen at random, which people still recognise.
+
+    box:         white (the profiler), gray (one like it, trained on half of its profiles), near-black (an extractor).
+    model:       white and gray: the profiler it is made on, spelled; target: the one it meets.
+    features:    near-black: the extractor it is made on.
+    additions:   per item of the profile; 1 doubles it.
+    place:       end (the newest items), alternate (between the others, evenly), start (the oldest).
+    shared:      whether all with the same value of the attribute add the same items.
+    like:        start from any background item, or only from those of the "same" value as the mover's own.
+    eps, step:   of pictures: radius (L-infinity) around the item and step, in [0, 1] pixel units.
+    snr:         of speech: the change is so many decibels quieter than the clip; its steps are step / eps of that.
+    steps:       of the ascent.
+    attention:   at most so much of a profiler's attention goes to additions, where it weighs items; none: no such
+                 budget.
+
+    The thesis states no radius; eps and step are those of the released near-black code. Differs from it: items are
+    given to the extractor as it expects them (that code normalises natural items and then clamps them to [0, 1]), every
+    profile has items of its own, and similarity is averaged over all pairs.
+    """
+
+    version: ClassVar[int] = 1
+    changes: ClassVar[bool] = True
+    box: Box = "white"
+    model: str = TARGET
+    features: str = "small(build=1, network=small-cnn)"
+    additions: float = 1.0
+    place: Place = "end"
+    shared: bool = False
+    like: Like = "any"
+    eps: float = 16 / 255
+    step: float = 2 / 255
+    snr: float = 20.0
+    steps: int = 100
+    attention: float | None = None
+
+    def __post_init__(self) -> None:
+        read_knowledge("adv-pi", self.box, self.model, self.features)
+        check_extension("adv-pi", self.additions, self.place)
+        check_like("adv-pi", self.like)
+        check_limit("adv-pi", eps=self.eps, snr=self.snr, step=self.step, steps=self.steps)
+
+    def knows(self) -> Knowledge | None:
+        """Return what it is made on."""
+        return read_knowledge("adv-pi", self.box, self.model, self.features)
+
+    def __call__(self, data: Profiles, movers: Tensor, *, context: PivotContext) -> Additions:
+        """Return the additions."""
+        groups = grouped(data, movers, additions=self.additions, shared=self.shared)
+        rows = natural(data, movers, groups, context.seed, like=self.like)
+        return made(
+            data,
+            movers,
+            groups,
+            data.items[rows],
+            rows,
+            limit=Limit(medium=data.medium, eps=self.eps, snr=self.snr, step=self.step, steps=self.steps),
+            place=self.place,
+            attention=self.attention,
+            context=context,
+        )
