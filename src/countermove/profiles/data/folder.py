@@ -88,7 +88,7 @@ def _listed(folder: Path) -> list[OwnItem]:
     split = any((folder / name).is_dir() for name in ("train", "test"))
     expected = f"expected {folder}/{'train|test/' if split else ''}VALUE/OWNER/ITEM"
     found = []
-    for name in _walk(folder):
+    for name in walk_items(folder):
         head, *rest = name.split("/")
         known = {"id": name, "path": folder / name, "where": str(folder / name)}
         if head in APART:
@@ -122,7 +122,7 @@ def _check_empty(folder: Path, depth: int, filled: set[tuple[str, ...]]) -> None
             raise DataError(f"the profile {path} is empty: it holds no picture and no sound; remove it, or add an item")
 
 
-def _walk(folder: Path) -> list[str]:
+def walk_items(folder: Path) -> list[str]:
     """List items below a folder by their paths with slashes, sorted; links to elsewhere are refused."""
     inside = folder.resolve()
     names = []

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files
@@ -45,6 +45,17 @@ class OwnItem:
     group: str = ""
     time: float = 0.0
     where: str = ""
+
+
+class Sounds(NamedTuple):
+    """Sounds that were read, int16 [N, T], a message for each that was not, which are padded, which resampled."""
+
+    ids: list[str]
+    items: Tensor
+    rate: int
+    broken: list[str]
+    short: list[str]
+    resampled: list[str]
 
 
 def check_own(name: str, settings: Any) -> None:
@@ -115,7 +126,8 @@ def _read(files: Mapping[str, Path], settings: Any) -> tuple[Medium, list[str], 
         picture = next(path for path in files.values() if path.suffix.lower() not in SOUNDS)
         raise DataError(f"{sounds[0]} is a sound and {picture} a picture; a set holds either")
     if sounds:
-        ids, items, rate, notes, broken = _read_sounds(files, settings)
+        ids, items, rate, broken, short, _ = read_sounds(files, settings)
+        notes = [f"{some(short)} shorter than {settings.seconds:g} s and padded with silence"] if short else []
         medium = "speech"
     else:
         cropped = "square" if settings.crop is None else settings.crop
@@ -128,7 +140,13 @@ def _read(files: Mapping[str, Path], settings: Any) -> tuple[Medium, list[str], 
     return medium, ids, items, rate, notes
 
 
-def _read_sounds(files: Mapping[str, Path], settings: Any) -> tuple[list[str], Tensor, int, list[str], list[str]]:
+def read_sounds(files: Mapping[str, Path], settings: Any) -> Sounds:
+    """Read sounds by id at one rate and of one length, by the settings rate, seconds and on_broken.
+
+    Raises:
+        DataError: on a broken sound, unless they are to be skipped; when none is left; on mixed rates, where no rate is
+            given.
+    """
     import torch
 
     from countermove.profiles.sound import read_wav
@@ -150,6 +168,7 @@ def _read_sounds(files: Mapping[str, Path], settings: Any) -> tuple[list[str], T
     samples = round(settings.seconds * rate)
     items = torch.zeros(len(clips), samples, dtype=torch.int16)
     short: list[str] = []
+    resampled: list[str] = []
     for i, (name, (clip, held)) in enumerate(clips.items()):
         if held != rate:
             if settings.rate is None:
@@ -158,11 +177,11 @@ def _read_sounds(files: Mapping[str, Path], settings: Any) -> tuple[list[str], T
                     "another, to which all are resampled"
                 )
             clip = _at_rate(clip, held, rate)
+            resampled.append(name)
         items[i, : len(clip)] = clip[:samples]
         if len(clip) < samples:
             short.append(name)
-    notes = [f"{_some(short)} shorter than {settings.seconds:g} s and padded with silence"] if short else []
-    return list(clips), items, rate, notes, broken
+    return Sounds(list(clips), items, rate, broken, short, resampled)
 
 
 def _at_rate(clip: Tensor, held: int, rate: int) -> Tensor:
@@ -196,7 +215,7 @@ def _drafted(name: str, listed: Sequence[OwnItem], settings: Any) -> tuple[list[
             label = classes.index(mine[0].value)
             drafts.append(Draft(owner=owner, label=label, items=bag, part=parts[owner], split=split))
             parts[owner] += 1
-    notes = [f"{_some(small)} left out for having fewer than {settings.items} items"] if small else []
+    notes = [f"{some(small)} left out for having fewer than {settings.items} items"] if small else []
     given = {bool(draft.split) for draft in drafts}
     if len(given) == 2:
         raise DataError(f"{name}: some profiles are put into a split and others are not; say it of all or of none")
@@ -236,15 +255,16 @@ def _told(ids: Sequence[str], items: Tensor, medium: Medium) -> list[str]:
         loudest = f"clipped: more than {MANY_CLIPPED:.1%} of the samples are the loudest"
         for which, what in ((silent, "silent"), (clipped, loudest)):
             names = [name for name, so in zip(ids, which.tolist(), strict=True) if so]
-            told += [f"{_some(names)} {what}"] if names else []
+            told += [f"{some(names)} {what}"] if names else []
     first: dict[bytes, str] = {}
     copies: list[str] = []
     for name, item in zip(ids, items, strict=True):
         if first.setdefault(item.numpy().tobytes(), name) != name:
             copies.append(name)
-    told += [f"{_some(copies)} the same as another item; a copy in train and test leaks"] if copies else []
+    told += [f"{some(copies)} the same as another item; a copy in train and test leaks"] if copies else []
     return told
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Begin a sentence on some items: their number, the first, and a verb."""
     return f"{names[0]} is" if len(names) == 1 else f"{len(names)} ({names[0]}, ...) are"
