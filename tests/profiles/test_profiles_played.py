@@ -177,7 +177,7 @@ def test_shared_work_is_done_once(played: tuple[Summary, Results]) -> None:
         and cell.setting.move != POISON
     }
     assert len(plain) == 1
-    again = play(resolve(make_config(TABLE)), summary.run.folder)
+    again = play(resolve(make_config(TABLE)), summary.run.path)
     assert again.done == 0
 
 
