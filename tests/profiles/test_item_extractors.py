@@ -49,7 +49,7 @@ ROWS = [
         "picture",
     ),
     Row("log-mel(bands=12)", "speech"),
-    Row("log-mel(bands=12, deltas=false)", "speech"),
+    Row("log-mel(bands=12, deltas=false, lags=0)", "speech"),
     Row("x-vector(bands=12, dim=8, epochs=2, width=8)", "speech"),
     Row("speech(weights=FILE)", "speech"),
     Row("table", "table"),
@@ -338,7 +338,7 @@ def slow_log_mels(clip: np.ndarray, bands: int, rate: int) -> np.ndarray:
     """A log-mel spectrogram by its definition: one sum for every frame, frequency and band."""
     length, hop = round(0.025 * rate), round(0.01 * rate)
     size = 1
-    while size < length:
+    while size < 1.5 * length:
         size *= 2
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
     centres = [
@@ -387,6 +387,28 @@ def test_a_tone_is_loudest_in_the_band_around_it_and_white_noise_has_its_varianc
     torch.testing.assert_close(power, torch.tensor(0.01), rtol=0.05, atol=0)
 
 
+def test_the_recurrence_is_its_definition_and_finds_a_pitch() -> None:
+    mels = LogMels(bands=12, rate=RATE)
+    mels.hann = mels.hann.double()
+    clip = as_float(data("speech").items[:1, :300], "speech").double()
+    lags = mels.lags(20)
+    assert (int(lags[0]), int(lags[-1])) == (10, 50)
+    found = mels.recurrence(mels.power(clip), lags)
+    window = mels.hann.numpy()
+    for frame in range(mels.frames(300)):
+        part = clip[0, frame * mels.hop : frame * mels.hop + mels.length].numpy() * window
+        for at, lag in enumerate(lags.tolist()):
+            alike = np.sum(part[lag:] * part[:-lag]) / (np.sum(part**2) + 1e-8 * np.sum(window**2))
+            fair = np.sum(window[lag:] * window[:-lag]) / np.sum(window**2)
+            assert float(found[0, frame, at]) == pytest.approx(alike / fair, abs=1e-6)
+    times = 2 * torch.pi * torch.arange(1600, dtype=torch.float64) / RATE
+    for hertz in (90, 130, 190):
+        voice = (torch.sin(hertz * times) + 0.7 * torch.sin(2 * hertz * times))[None]
+        clearest = lags[mels.recurrence(mels.power(voice), lags).mean(1).argmax()]
+        assert float(clearest) * hertz / RATE == pytest.approx(1, abs=0.06)
+    assert (mels.recurrence(mels.power(torch.zeros_like(clip)), lags) == 0).all()
+
+
 def test_bands_that_would_be_empty_and_clips_that_are_too_short_are_refused() -> None:
     assert (filter_bank(40, 512, 16000).sum(1) > 0).all()
     with pytest.raises(ConfigError, match="bands = 200"):
@@ -395,6 +417,8 @@ def test_bands_that_would_be_empty_and_clips_that_are_too_short_are_refused() ->
     for spelled in ("log-mel(bands=12)", "learned(bands=12)", "x-vector(bands=12)"):
         with pytest.raises(ConfigError, match="clips of at least"):
             read_extractor(spelled, "test")[1].blank(short, seed=0)
+    with pytest.raises(ConfigError, match="lags = 0"):
+        read_extractor("log-mel(bands=12, window=20)", "test")[1].blank(data("speech"), seed=0)
     with pytest.raises(ConfigError, match="longer window"):
         LogMels(bands=4, rate=100)
 
@@ -511,6 +535,7 @@ def test_speech_weights_that_are_incomplete_or_of_another_kind_are_refused(tmp_p
         ("small(network=small-cn)", "small-cnn"),
         ("learned(dim=1)", "dim"),
         ("log-mel(bands=0)", "bands"),
+        ("log-mel(lags=-1)", "lags"),
         ("x-vector(width=0)", "width"),
         ("public", "weights"),
         ("public(side=-1, weights=torchvision:resnet18)", "side"),

@@ -38,7 +38,9 @@ class LogMels(nn.Module):
         self.length, self.hop = round(rate * window / 1000), max(1, round(rate * hop / 1000))
         if self.length < 8:
             raise ConfigError(f"{window:g} ms are {self.length} samples at a rate of {rate}; take a longer window")
-        self.size = 2 ** math.ceil(math.log2(self.length))
+        # Half as long again: so much later a frame can be compared with itself in `recurrence`.
+        self.size = 2 ** math.ceil(math.log2(1.5 * self.length))
+        self.rate = rate
         self.register_buffer("hann", torch.hann_window(self.length), persistent=False)
         self.register_buffer("filters", filter_bank(bands, self.size, rate), persistent=False)
 
@@ -48,10 +50,33 @@ class LogMels(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return the spectrogram."""
-        framed = clips.unfold(1, self.length, self.hop) * self.hann
-        spectrum = torch.fft.rfft(framed, n=self.size)
-        power = (spectrum.real.square() + spectrum.imag.square()) / self.hann.square().sum()
+        return self.logarithms(self.power(clips))
+
+    def power(self, clips: Tensor) -> Tensor:
+        """Return the power of every frame in every bin, [N, F, size / 2 + 1]."""
+        spectrum = torch.fft.rfft(clips.unfold(1, self.length, self.hop) * self.hann, n=self.size)
+        return (spectrum.real.square() + spectrum.imag.square()) / self.hann.square().sum()
+
+    def logarithms(self, power: Tensor) -> Tensor:
+        """Return the spectrogram of what `power` gave."""
         return (power @ self.filters.T + _FLOOR).log().transpose(1, 2)
+
+    def lags(self, count: int) -> Tensor:
+        """Return periods in samples, evenly spread in pitch from 400 down to 80 Hz, int64; fewer at low rates.
+
+        Raises:
+            ConfigError: when half a frame is shorter than the longest.
+        """
+        periods = self.rate / torch.logspace(math.log10(400), math.log10(80), count, dtype=torch.float64)
+        if count and float(periods[-1]) > self.length / 2 + 1:
+            raise ConfigError("frames are shorter than two periods of 80 Hz; take window = 25 or more, or lags = 0")
+        return periods.round().long().unique()
+
+    def recurrence(self, power: Tensor, lags: Tensor) -> Tensor:
+        """Return how alike frames are to themselves so much later, in [-1, 1] nearly, [N, F, L]; 0 in silence."""
+        alike = torch.fft.irfft(power, n=self.size)
+        own = torch.fft.irfft(torch.fft.rfft(self.hann, n=self.size).abs().square())
+        return alike[..., lags] / (alike[..., :1] + _FLOOR) * (own[0] / own[lags])
 
 
 def filter_bank(bands: int, size: int, rate: int) -> Tensor:

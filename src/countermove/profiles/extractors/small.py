@@ -34,7 +34,7 @@ class Small:
     stored: ClassVar[bool] = True
     learned: ClassVar[bool] = False
     network: str = "small-residual"
-    epochs: int = 12
+    epochs: int = 8
     lr: float = 0.1
     build: int = 0
 
