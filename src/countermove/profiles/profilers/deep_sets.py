@@ -24,9 +24,11 @@ class DeepSets:
     layers:   fully connected layers before the mean, and as many after it (4); ReLU between them.
     epochs, batch, lr, weight_decay, optimizer: of the training.
 
-    Thesis and released code differ in the optimiser: SGD at 0.1 against Adam at 1e-4 with weight decay 1e-3 and one
-    profile a step. It is Adam here, with the code's decay; steps are of 16 profiles, and its rate grew with them.
-    Differs from both: a step averages over profiles of unequal length, which padding does not touch.
+    Thesis and released code differ in the optimiser: SGD at 0.1 with momentum against Adam at 1e-4 with weight decay
+    1e-3 and one profile a step. It is Adam here, with the code's decay; steps are of 16 profiles, and its rate grew
+    with them. On 180 collections of 10 groceries SGD at 0.1 still misread a sixth of the training profiles after 50
+    epochs, and read fewer of the others; optimizer=sgd, lr=0.1 brings it back.
+    Differs from both: profiles of a step may differ in length, which changes nothing.
     """
 
     version: ClassVar[int] = 1

@@ -22,7 +22,7 @@ class SetTransformer:
     features: the extractor, with its settings: small, learned, x-vector, ... (thesis: VGG-16's 4096).
     width:    units of every layer (released code: 512).
     heads:    attention heads (4); they divide the width.
-    inducing: points through which items look at each other (32).
+    inducing: points through which items look at each other (code: 32).
     dropout:  before and after pooling (0.5).
     norm:     layer normalisation within blocks (code: none).
     epochs, batch, lr, weight_decay, optimizer: of the training.
@@ -36,7 +36,7 @@ class SetTransformer:
 
     version: ClassVar[int] = 1
     features: str = "small"
-    width: int = 128
+    width: int = 64
     heads: int = 4
     inducing: int = 16
     dropout: float = 0.5
