@@ -170,6 +170,18 @@ def test_the_effect_is_what_the_profiler_reads(folders: Path) -> None:
     assert found["profiler"]["chosen_with"] is True
 
 
+def test_an_effect_that_is_none_is_said(folders: Path) -> None:
+    done = protect(folders)
+    assert told(folders)["profiler"]["read"] is True
+    assert not any("no better" in s or "does not read" in s for s in done.told)
+    done = protect(folders, out="other", attribute="cool")
+    assert told(folders, "other")["profiler"]["read"] is False
+    assert any("does not read 'cool'" in sentence for sentence in done.told)
+    found = told(folders)
+    found["additions"][-1]["after"] = found["additions"][-1]["random"]["mean"] + 0.01
+    assert any("no better" in sentence for sentence in protect_additions._table(found))
+
+
 def test_the_same_call_does_nothing_and_another_one_is_refused(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     protect(folders)
     before = {path: path.stat().st_mtime_ns for path in (folders / "out").rglob("*")}
