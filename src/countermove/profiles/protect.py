@@ -14,7 +14,6 @@ from countermove.errors import ConfigError, DataError, DeviceError, did_you_mean
 from countermove.game.methods import Composition
 from countermove.pixels.files import OnBroken
 from countermove.pixels.published import MANIFEST, Protected, check_apart, published, sha256
-from countermove.profiles.data.own import some
 from countermove.profiles.dataset import Profiles
 from countermove.profiles.methods import METHODS
 from countermove.profiles.pivot import TARGET, Additions, PivotContext, counts, require_background
@@ -182,9 +181,9 @@ def _asked(
     notes: list[str] = []
     if found is not None:
         found, theirs, again = found.without(set(own.sha256.values()))
-        for names, why in ((theirs, "among your own items already"), (again, "a copy of another candidate")):
+        for names, why in ((theirs, "already among your own items"), (again, "twice among the candidates")):
             if names:
-                notes.append(f"{len(names)} left out, {why}: {some(names)}.")
+                notes.append(f"Left out, {why}: {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}.")
         if not found.sha256:
             raise DataError(f"every candidate in {pool} is among your own items; bring others")
     medium = medium_of([*own.paths, *(found.paths if found else ())])
@@ -231,7 +230,7 @@ def _natural(composition: Composition, medium: str) -> Composition:
     method, known = part.method, part.method.knows()
     if medium == "picture" or known is None or known.box != "near-black":
         return composition
-    if method.features != type(method)(box="near-black").features:
+    if getattr(method, "features", None) != getattr(type(method), "features", None):
         return composition
     return Composition((replace(part, method=replace(method, features=_NATURAL[medium])),))
 

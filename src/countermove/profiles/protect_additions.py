@@ -182,7 +182,10 @@ def _files(asked: Asked, names: Sequence[str | None]) -> list[str]:
 
 def _profiler(asked: Asked, effect: Effect) -> dict[str, Any]:
     facts = asdict(effect)
-    return {"model": asked.model, **{key: facts[key] for key in ("right", "of", "guessed", "chosen_with", "before")}}
+    return {
+        "model": asked.model,
+        **{key: facts[key] for key in ("right", "of", "guessed", "chosen_with", "before", "read")},
+    }
 
 
 def _change(asked: Asked, data: Profiles, added: Additions) -> tuple[dict[str, Any], list[str]]:
@@ -247,6 +250,12 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         f"It is {profiler['model']}; of {profiler['of']} test profiles of {found['data']} it reads {profiler['right']} "
         f"rightly, and guessing {profiler['guessed']}.",
     ]
+    if not profiler["read"]:
+        told.append(
+            f"It does not read {found['attribute']!r} in your items as they are: nothing need be hidden from it."
+        )
+    if control and rows[-1]["after"] >= rows[-1]["random"]["mean"]:
+        told.append("These additions do no better with it than random candidates; choose in another way.")
     if not control:
         told.append("There is no random choice beside it: that needs as many candidates as additions.")
     with_it = ", the very one the additions were chosen with" if profiler["chosen_with"] else ""

@@ -46,6 +46,7 @@ class Effect:
     """What a profiler reads of the owner's value.
 
     before:   its probability as things are.
+    read:     whether it is the most probable value then.
     after:    with the first k additions, k = 1 to K.
     control:  with k random candidates, mean, least and most of some draws, for each k; None where there are too few.
     right, of, guessed: test profiles of the set that it reads rightly, of how many, and what guessing gets.
@@ -53,6 +54,7 @@ class Effect:
     """
 
     before: float
+    read: bool
     after: tuple[float, ...]
     control: tuple[tuple[float, float, float], ...] | None
     right: int
@@ -131,7 +133,7 @@ class Surrogates:
 
         label, movers = int(data.labels[mover]), torch.tensor([mover])
         count = len(added)
-        mine = asked([extended(data, movers, _first(added, k))[0] for k in range(count + 1)])[:, label]
+        mine = asked([extended(data, movers, _first(added, k))[0] for k in range(count + 1)])
         control = None
         if count <= len(data.background):
             draws = []
@@ -147,8 +149,9 @@ class Surrogates:
             control = tuple((float(k.mean()), float(k.min()), float(k.max())) for k in of_k)
         right = asked(tested).argmax(1) == data.labels[data.test]
         return Effect(
-            before=float(mine[0]),
-            after=tuple(mine[1:].tolist()),
+            before=float(mine[0, label]),
+            read=int(mine[0].argmax()) == label,
+            after=tuple(mine[1:, label].tolist()),
             control=control,
             right=int(right.sum()),
             of=len(right),
