@@ -86,16 +86,24 @@ def _paint(picture: np.ndarray, shape: Mapping[str, float], u: Field, v: Field, 
         outline = (np.sqrt((s / a) ** 2 + (t / b) ** 2) - 1) * b
     else:
         outline = np.maximum(np.abs(s) - a, np.abs(t) - b)
-    wave = 2 * np.pi * shape["cycles"] / (2 * b)
-    pattern = (
-        np.ones_like(s),
-        np.sin(wave * s),
-        np.sin(wave * s) * np.sin(wave * t),
-        np.sin(wave * np.hypot(s, t)),
-    )[min(3, int(shape["pattern"]))]
-    ink = (0.5 + pattern / (wave * soft)).clip(0, 1)[..., None]
+    cover = 0.5 - outline / soft
+    there = np.nonzero(cover > 0)
+    if not len(there[0]):
+        return
+    s, t, soft = s[there], t[there], soft[there[0], 0, 0]
+    wave = np.pi * shape["cycles"] / b
+    ink = (0.5 + _pattern(int(shape["pattern"]), wave * s, wave * t) / (wave * soft)).clip(0, 1)[:, None]
     colour = shape["shade"] * (ink * _colour(shape["ink"]) + (1 - ink) * _colour(shape["paper"]))
-    picture += (0.5 - outline / soft).clip(0, 1)[..., None] * (colour - picture)
+    picture[there] += cover[there].clip(0, 1)[:, None] * (colour - picture[there])
+
+
+def _pattern(kind: int, s: Field, t: Field) -> Field:
+    """Return waves: none, stripes, a checkerboard, rings."""
+    if kind == 0:
+        return np.ones_like(s)
+    if kind == 3:
+        return np.sin(np.hypot(s, t))
+    return np.sin(s) * (np.sin(t) if kind == 2 else 1.0)
 
 
 def _colour(place: float) -> np.ndarray:
