@@ -26,15 +26,16 @@ class PlantedScenes:
     noise. The first view of each scene is a query, the others are indexed, among distractors that show further scenes
     once. Still other scenes are the public's. Rates on these scenes are not rates on photographs.
 
-    scenes:      how many are searched for.
-    views:       of each, with the query.
-    distractors: indexed pictures of scenes that nobody searches for.
-    public:      scenes on which backbones may be trained.
+    scenes:       how many are searched for.
+    views:        of each, with the query.
+    distractors:  indexed pictures of scenes that nobody searches for.
+    public:       scenes on which backbones may be trained.
     public_views: of each of these.
-    side:        pictures are side x side pixels.
-    shift, turn, zoom: views are moved by up to this share of half a side, turned by up to so many degrees, enlarged or
-                 shrunk by up to this share.
-    seed:        another seed draws other scenes.
+    side:         pictures are side x side pixels.
+    shift:        views are moved by up to this share of half a side.
+    turn:         views are turned by up to so many degrees.
+    zoom:         views are enlarged or shrunk by up to this share.
+    seed:         another seed draws other scenes.
     """
 
     version: ClassVar[int] = 1

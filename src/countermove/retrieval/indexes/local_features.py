@@ -47,7 +47,8 @@ class LocalFeatures:
     assignment: words a query's descriptor is looked up under; indexed ones have one.
     root:       RootSIFT, Arandjelovic and Zisserman 2012.
     keypoints:  the strongest so many of a picture; 0: all.
-    contrast, edge: thresholds of OpenCV's detector, and its defaults.
+    contrast:   threshold of OpenCV's detector on a keypoint's contrast, and its default; lower finds more.
+    edge:       its threshold on how edge-like a keypoint may be; higher finds more.
     verify:     the first so many results are ranked by how many matches agree on a homography; 0: none.
     sample:     at most so many descriptors teach the vocabulary.
     rounds:     of Lloyd's k-means.
