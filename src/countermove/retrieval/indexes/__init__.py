@@ -1,0 +1,1 @@
+"""The engines of this arena, one file each."""
