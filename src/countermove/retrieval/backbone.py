@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Protocol
 
@@ -21,6 +21,8 @@ from countermove.game.methods import build, load
 from countermove.game.spelling import Named
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training
+from countermove.learning.scoring import place, to_model
+from countermove.pixels.steps import frozen
 from countermove.retrieval.collection import Collection
 
 TARGET = "target"
@@ -151,3 +153,25 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
         found.update(plain.numpy().tobytes())
     return found.hexdigest()
+
+
+def by_shape(pictures: Sequence[Tensor], at_once: int) -> Iterator[list[int]]:
+    """Yield rows of pictures of one shape, at most so many at once and every row once."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for row in range(len(pictures)):
+        rows = alike.setdefault(tuple(pictures[row].shape), [])
+        rows.append(row)
+        if len(rows) == at_once:
+            yield alike.pop(tuple(pictures[row].shape))
+    yield from alike.values()
+
+
+@torch.no_grad()
+def describe(network: nn.Module, pictures: Sequence[Tensor], *, device: str = "cpu", at_once: int = 64) -> Tensor:
+    """Return the descriptors of 8-bit pictures [3, H, W], float [N, D] on the CPU; those of one shape go together."""
+    found: dict[int, Tensor] = {}
+    with frozen(place(network, device)):
+        for rows in by_shape(pictures, at_once):
+            batch = to_model(torch.stack([pictures[row] for row in rows]), device)
+            found.update(zip(rows, network(batch).float().cpu(), strict=True))
+    return torch.stack([found[row] for row in range(len(pictures))]) if found else torch.zeros(0, 1)

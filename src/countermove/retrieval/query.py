@@ -15,7 +15,6 @@ and `surrogates()` names the backbones it is made on; `TARGET` among them is the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -28,10 +27,12 @@ from countermove.learning.scoring import place
 from countermove.pixels.balls import Ball
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.ssim import ssim
-from countermove.retrieval.backbone import TARGET, read_backbone
+from countermove.retrieval.backbone import TARGET, by_shape, describe, read_backbone
 
 AT_ONCE = 16
 """Pictures of one shape that are changed together."""
+PUBLIC_SEEN = 256
+"""Public pictures that a mean is taken over."""
 
 
 @dataclass
@@ -68,6 +69,14 @@ class QueryContext:
             raise DataError("there is no network to make the query on; name a backbone, such as backbones=[plain]")
         return Together([place(network, self.device) for network in self.networks])
 
+    def centre(self) -> Tensor:
+        """Return the mean of the public pictures' descriptors, [D] on the device; zero where there are none."""
+        key = ("centre", *map(id, self.networks))
+        if key not in self.made:
+            found = describe(self.together(), self.public[:PUBLIC_SEEN], device=self.device)
+            self.made[key] = found.mean(0) if len(found) else torch.zeros(1)
+        return self.made[key].to(self.device)
+
 
 class Query(Protocol):
     """A move of this arena."""
@@ -96,10 +105,6 @@ class Together(nn.Module):
         """Return all descriptors."""
         return torch.cat([part(pictures) for part in self.parts], dim=1)
 
-    def likeness(self, descriptors: Tensor, reference: Tensor) -> Tensor:
-        """Return the cosine of each pair of rows, the mean over the networks, [N]."""
-        return (descriptors * reference).sum(1) / len(self.parts)
-
 
 def read_surrogates(backbones: Sequence[str], owner: str) -> tuple[str, ...]:
     """Return canonical spellings.
@@ -124,16 +129,11 @@ def change(
     """
     if len(ids) != len(pictures) or len(set(ids)) != len(ids):
         raise DataError(f"{len(pictures)} queries come with {len(set(ids))} different ids; every query has its own")
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row, picture in enumerate(pictures):
-        alike[tuple(picture.shape)].append(row)
     done: dict[int, Tensor] = {}
-    for rows in alike.values():
-        for first in range(0, len(rows), at_once):
-            some = rows[first : first + at_once]
-            clean = to_float(torch.stack([pictures[row] for row in some]))
-            moved = stored(method, method(clean, [ids[row] for row in some], context=context), clean)
-            done.update(zip(some, moved, strict=True))
+    for rows in by_shape(pictures, at_once):
+        clean = to_float(torch.stack([pictures[row] for row in rows]))
+        moved = stored(method, method(clean, [ids[row] for row in rows], context=context), clean)
+        done.update(zip(rows, moved, strict=True))
     return [done[row] for row in range(len(pictures))]
 
 
