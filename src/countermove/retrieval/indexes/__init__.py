@@ -1,1 +1,1 @@
-"""Search engines, one file each."""
+"""The engines of this arena, one file each."""
