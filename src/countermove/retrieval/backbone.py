@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Protocol
 
@@ -23,7 +23,8 @@ from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training
 from countermove.learning.scoring import place, to_model
 from countermove.pixels.steps import frozen
-from countermove.retrieval.collection import Collection
+from countermove.retrieval.collection import Collection, Pictures
+from countermove.retrieval.indexes.stored import by_shape
 
 TARGET = "target"
 """In a move's list of backbones: the one of the engine that it meets."""
@@ -43,11 +44,11 @@ class Describer(nn.Module):
     """A network with descriptors of length one: pictures [N, 3, H, W] in [0, 1] to [N, dim].
 
     exponent: of the generalised mean that joins the descriptors of several scales; 1 is the plain mean.
-    whitening: found with the weights, "ss" (one scale) and "ms" (several): mean [D, 1] and projection [D', D].
+    whitening: found with the weights, by "ss" (one scale) and "ms" (several); None where there is none.
     """
 
     exponent: float | Tensor = 1.0
-    whitening: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    whitening: Any = None
 
     @property
     @abstractmethod
@@ -155,23 +156,14 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def by_shape(pictures: Sequence[Tensor], at_once: int) -> Iterator[list[int]]:
-    """Yield rows of pictures of one shape, at most so many at once and every row once."""
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for row in range(len(pictures)):
-        rows = alike.setdefault(tuple(pictures[row].shape), [])
-        rows.append(row)
-        if len(rows) == at_once:
-            yield alike.pop(tuple(pictures[row].shape))
-    yield from alike.values()
-
-
 @torch.no_grad()
-def describe(network: nn.Module, pictures: Sequence[Tensor], *, device: str = "cpu", at_once: int = 64) -> Tensor:
-    """Return the descriptors of 8-bit pictures [3, H, W], float [N, D] on the CPU; those of one shape go together."""
-    found: dict[int, Tensor] = {}
+def describe(
+    network: nn.Module, pictures: Pictures | Sequence[Tensor], *, device: str = "cpu", at_once: int = 32
+) -> Tensor:
+    """Return the descriptors of 8-bit pictures [3, H, W], float [N, D] on the CPU; those of one shape go together.
+
+    Raises:
+        DataError: when there are none, or one is no such picture.
+    """
     with frozen(place(network, device)):
-        for rows in by_shape(pictures, at_once):
-            batch = to_model(torch.stack([pictures[row] for row in rows]), device)
-            found.update(zip(rows, network(batch).float().cpu(), strict=True))
-    return torch.stack([found[row] for row in range(len(pictures))]) if found else torch.zeros(0, 1)
+        return by_shape(pictures, lambda alike: network(to_model(alike, device)).float().cpu(), at_once=at_once)

@@ -15,7 +15,7 @@ and `surrogates()` names the backbones it is made on; `TARGET` among them is the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -27,7 +27,7 @@ from countermove.learning.scoring import place
 from countermove.pixels.balls import Ball
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.ssim import ssim
-from countermove.retrieval.backbone import TARGET, by_shape, describe, read_backbone
+from countermove.retrieval.backbone import TARGET, describe, read_backbone
 
 AT_ONCE = 16
 """Pictures of one shape that are changed together."""
@@ -73,8 +73,9 @@ class QueryContext:
         """Return the mean of the public pictures' descriptors, [D] on the device; zero where there are none."""
         key = ("centre", *map(id, self.networks))
         if key not in self.made:
-            found = describe(self.together(), self.public[:PUBLIC_SEEN], device=self.device)
-            self.made[key] = found.mean(0) if len(found) else torch.zeros(1)
+            some = self.public[:PUBLIC_SEEN]
+            found = describe(self.together(), some, device=self.device) if len(some) else torch.zeros(1, 1)
+            self.made[key] = found.mean(0)
         return self.made[key].to(self.device)
 
 
@@ -130,11 +131,22 @@ def change(
     if len(ids) != len(pictures) or len(set(ids)) != len(ids):
         raise DataError(f"{len(pictures)} queries come with {len(set(ids))} different ids; every query has its own")
     done: dict[int, Tensor] = {}
-    for rows in by_shape(pictures, at_once):
+    for rows in _alike(pictures, at_once):
         clean = to_float(torch.stack([pictures[row] for row in rows]))
         moved = stored(method, method(clean, [ids[row] for row in rows], context=context), clean)
         done.update(zip(rows, moved, strict=True))
     return [done[row] for row in range(len(pictures))]
+
+
+def _alike(pictures: Sequence[Tensor], at_once: int) -> Iterator[list[int]]:
+    """Yield rows of pictures of one shape, at most so many at once and every row once."""
+    waiting: dict[tuple[int, ...], list[int]] = {}
+    for row, picture in enumerate(pictures):
+        rows = waiting.setdefault(tuple(picture.shape), [])
+        rows.append(row)
+        if len(rows) == at_once:
+            yield waiting.pop(tuple(picture.shape))
+    yield from waiting.values()
 
 
 def stored(method: Query, moved: Tensor, clean: Tensor) -> Tensor:
