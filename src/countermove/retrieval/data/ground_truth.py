@@ -5,9 +5,10 @@ What is read here are names; which files these are is the collections' matter.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,25 @@ class Truth:
         """Return all pictures that are named, each once, sorted."""
         listed = {name for asked in self.queries for names in asked.lists.values() for name in names}
         return sorted({*listed, *(asked.picture for asked in self.queries), *(self.indexed or ())})
+
+    def without(self, names: Collection[str]) -> Truth:
+        """Return it without some pictures.
+
+        Raises:
+            DataError: when one of them is a query.
+        """
+        gone = set(names)
+        asked = [query.picture for query in self.queries if query.picture in gone]
+        if asked:
+            raise DataError(f"{asked[0]} is a query of {self.source} and cannot be left out")
+        queries = tuple(
+            dataclasses.replace(
+                query, lists={w: tuple(n for n in listed if n not in gone) for w, listed in query.lists.items()}
+            )
+            for query in self.queries
+        )
+        indexed = None if self.indexed is None else tuple(name for name in self.indexed if name not in gone)
+        return dataclasses.replace(self, queries=queries, indexed=indexed)
 
     def wanted(self, rows: Mapping[str, int]) -> dict[str, tuple[Wanted, ...]]:
         """Return what every query should find, by protocol.

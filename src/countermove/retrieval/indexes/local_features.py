@@ -22,6 +22,8 @@ from countermove.retrieval.indexes.vocabulary import Vocabulary, learn_vocabular
 
 DIM = 128
 LEAST_INLIERS = 8
+TOLERANCE, ATTEMPTS = 0.01, 500
+"""How far off a match may be, by the diagonal of the query's keypoints; how many homographies are tried."""
 _SEARCH_ONLY = {"threshold", "weight", "idf", "burstiness", "assignment", "verify"}
 _TRAINING_ONLY = {"sample", "rounds"}
 
@@ -45,7 +47,8 @@ class LocalFeatures:
     assignment: words a query's descriptor is looked up under; indexed ones have one.
     root:       RootSIFT, Arandjelovic and Zisserman 2012.
     keypoints:  the strongest so many of a picture; 0: all.
-    contrast, edge: thresholds of OpenCV's detector, and its defaults.
+    contrast:   threshold of OpenCV's detector on a keypoint's contrast, and its default; lower finds more.
+    edge:       its threshold on how edge-like a keypoint may be; higher finds more.
     verify:     the first so many results are ranked by how many matches agree on a homography; 0: none.
     sample:     at most so many descriptors teach the vocabulary.
     rounds:     of Lloyd's k-means.
@@ -236,18 +239,23 @@ class LocalIndex:
         cv2 = opencv()
         first = np.argsort(-scores, kind="stable")[: self.engine.verify]
         found = list(self.lists.matches(word, signature, feature, self.engine.threshold))
-        picture, entry, mine = (
-            np.concatenate([getattr(part, name) for part in found]) for name in ("picture", "entry", "feature")
+        picture, entry, mine, distance = (
+            np.concatenate([getattr(part, name) for part in found])
+            for name in ("picture", "entry", "feature", "distance")
         )
+        tolerance = max(1.0, TOLERANCE * float(np.hypot(*np.ptp(places, axis=0))))
         lifted = scores.copy()
         for row in first:
-            here = picture == row
-            if np.count_nonzero(here) < LEAST_INLIERS:
+            here = np.flatnonzero(picture == row)
+            # Each feature with its most similar entry: the more that cannot fit, the longer what fits is sought.
+            here = here[np.lexsort((distance[here], mine[here]))]
+            here = here[np.unique(mine[here], return_index=True)[1]]
+            if len(here) < LEAST_INLIERS:
                 continue
-            _, agree = cv2.findHomography(places[mine[here]], self.lists.place[entry[here]], cv2.RANSAC, 5.0)
-            # Matches may share a feature or an entry; where a homography squeezes all into a point, all do.
-            fits = np.zeros(0, dtype=bool) if agree is None else agree[:, 0] > 0
-            inliers = min(len(np.unique(side[here][fits])) for side in (mine, entry)) if len(fits) else 0
+            there = self.lists.place[entry[here]]
+            _, agree = cv2.findHomography(places[mine[here]], there, cv2.RANSAC, tolerance, maxIters=ATTEMPTS)
+            # Matches may share an entry; where a homography squeezes all into a point, all do.
+            inliers = 0 if agree is None else len(np.unique(entry[here][agree[:, 0] > 0]))
             if inliers >= LEAST_INLIERS:
                 lifted[row] += inliers * float(scores.max())
         return lifted
