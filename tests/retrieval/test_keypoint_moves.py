@@ -22,6 +22,7 @@ from countermove.retrieval.keypoints import CONTRAST, detect, surviving
 from countermove.retrieval.queries.fmd import Fmd
 from countermove.retrieval.queries.ls import Ls
 from countermove.retrieval.queries.ls_fmd import LsFmd
+from countermove.retrieval.queries.rdg import Rdg
 from countermove.retrieval.queries.rmd import Rmd
 from countermove.retrieval.queries.rmd_ls import RmdLs
 from countermove.retrieval.query import QueryContext, change, similarity
@@ -33,6 +34,7 @@ MOVES: dict[str, Any] = {
     "fmd": Fmd(),
     "rmd-ls": RmdLs(),
     "ls-fmd": LsFmd(),
+    "rdg": Rdg(rounds=4, octaves=(0, 1)),
 }
 each = pytest.mark.parametrize("move", MOVES.values(), ids=MOVES.keys())
 
@@ -109,6 +111,8 @@ def test_settings_are_checked(move: Any) -> None:
         "sigma": [0.0],
         "radius": [0],
         "colour": ["sepia"],
+        "limit": [0.0],
+        "octaves": [(), (-1,), (9,)],
     }
     for name, values in bad.items():
         for value in values if hasattr(move, name) else []:

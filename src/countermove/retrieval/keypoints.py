@@ -11,6 +11,7 @@ keypoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -94,29 +95,31 @@ def octave_count(height: int, width: int) -> int:
     return max(1, round(math.log2(2 * min(height, width)) - 2) + 1)
 
 
-def differences(gray: NDArray[Any], octaves: int | None = None) -> list[Gray]:
-    """Return the DoG of every octave, float32 [5, h, w]; at most so many octaves."""
+def differences(gray: NDArray[Any], octaves: Sequence[int] | None = None) -> dict[int, Gray]:
+    """Return the DoG of octaves, float32 [5, h, w] each; of those asked for, or of all, as far as they are there."""
     cv2 = opencv()
     height, width = gray.shape
-    count = min(octave_count(height, width), octaves or 99)
+    count = octave_count(height, width)
+    wanted = [i for i in range(count) if octaves is None or i in octaves]
     level = cv2.resize(np.ascontiguousarray(gray, np.float32), (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
     level = cv2.GaussianBlur(level, (0, 0), math.sqrt(SIGMA**2 - (2 * _CAMERA) ** 2))
     factor = 2 ** (1 / LAYERS)
-    steps = [SIGMA * factor ** (i - 1) * math.sqrt(factor**2 - 1) for i in range(1, LAYERS + 3)]
-    pyramid = []
-    for octave in range(count):
+    steps = [SIGMA * factor**i * math.sqrt(factor**2 - 1) for i in range(LAYERS + 2)]
+    found = {}
+    for octave in range(max(wanted, default=-1) + 1):
         stack = [level]
-        for step in steps:
+        for step in steps if octave in wanted else steps[:LAYERS]:
             stack.append(cv2.GaussianBlur(stack[-1], (0, 0), step))
-        pyramid.append(np.stack([b - a for a, b in pairwise(stack)]))
+        if octave in wanted:
+            found[octave] = np.stack([b - a for a, b in pairwise(stack)])
+        h, w = stack[LAYERS].shape
         if octave + 1 < count:
-            h, w = stack[LAYERS].shape
             level = cv2.resize(stack[LAYERS], (w // 2, h // 2), interpolation=cv2.INTER_NEAREST)
-    return pyramid
+    return found
 
 
 def detect(
-    gray: NDArray[Any], *, contrast: float = CONTRAST, edge: float = EDGE, octaves: tuple[int, ...] | None = None
+    gray: NDArray[Any], *, contrast: float = CONTRAST, edge: float = EDGE, octaves: Sequence[int] | None = None
 ) -> Keypoints:
     """Return the keypoints of a gray picture.
 
@@ -126,9 +129,12 @@ def detect(
         edge: above this ratio of curvatures an extremum is an edge.
         octaves: those to look in, 0 the doubled picture; None: all.
     """
-    pyramid = differences(gray, None if octaves is None else max(octaves) + 1)
-    chosen = [i for i in range(len(pyramid)) if octaves is None or i in octaves]
-    return Keypoints.joined([_in_octave(pyramid[i], i, contrast, edge) for i in chosen])
+    return found_in(differences(gray, octaves), contrast, edge)
+
+
+def found_in(differences: Mapping[int, Gray], contrast: float = CONTRAST, edge: float = EDGE) -> Keypoints:
+    """Return the keypoints of octaves whose DoG is there; see `detect`."""
+    return Keypoints.joined([_in_octave(dog, octave, contrast, edge) for octave, dog in differences.items()])
 
 
 def _in_octave(dog: Gray, octave: int, contrast: float, edge: float) -> Keypoints:
