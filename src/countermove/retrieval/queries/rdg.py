@@ -29,7 +29,7 @@ _TOGETHER = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Rdg:
-    """Removal via directed graph construction (RDG), Li et al., the released code of 2018.
+    """Removal via directed graph construction (RDG), Li et al. 2017, IEEE TIFS 12(12).
 
     A keypoint is an extremum of the difference of Gaussians (DoG) among its 26 neighbours. A directed graph of the
     samples around it shows the way out of its pit with the least climb; 7 x 7 pixels are then changed as little as
