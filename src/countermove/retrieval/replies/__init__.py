@@ -1,1 +1,1 @@
-"""What becomes of queries on their way, and what owners of engines do about them, one file each."""
+"""What the owner of an engine does about changed queries, one file each."""

@@ -11,19 +11,19 @@ from countermove.retrieval.plan import Adaptation, Plan, read_known
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """The backbone is fine-tuned on public pictures, untouched and changed with the tool, under one name each.
+    """Fine-tuning on public pictures, clean and changed by known moves, under one name each.
 
-    The index is built anew with it.
+    What Radiya-Dixit et al. 2022 (arXiv:2106.14851) do to cloaks of faces: the owner has the tool. Both queries and
+    indexed pictures are described by the adapted backbone.
 
-    known:    the moves that the owner has, spelled; empty: the one they meet. With others than that, the tool is not
-              known.
+    known:    the moves that the owner has, spelled; empty: the one that is met.
     pictures: at most so many public pictures are changed with each.
-    epochs, lr: of the fine-tuning; none: as the backbone was trained.
+    epochs, lr: of the fine-tuning; none: the backbone's own.
     """
 
     version: ClassVar[int] = 1
     known: tuple[str, ...] = ()
-    pictures: int = 1000
+    pictures: int = 500
     epochs: int | None = None
     lr: float | None = None
 
@@ -34,6 +34,7 @@ class Adapted:
 
     def __call__(self, plan: Plan) -> Plan:
         """Return the plan with the fine-tuning."""
-        plan.once("adapted", "adaptation")
+        if plan.adaptation is not None:
+            raise ConfigError("countermove 'adapted' stands twice in a reply; name several moves in known=[...]")
         asked = Adaptation(known=self.known, pictures=self.pictures, epochs=self.epochs, lr=self.lr)
         return replace(plan, adaptation=asked)

@@ -1,4 +1,4 @@
-"""Several engines."""
+"""Several engines as one."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from countermove.errors import ConfigError
-from countermove.retrieval.plan import Plan
+from countermove.retrieval.plan import Plan, read_engines
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Scores of other engines are added, each engine's brought to 0..1 for every query before.
+    """The scores of several engines are averaged, each brought to mean 0 and deviation 1 for every query.
 
-    engines: the others, spelled as models.
+    A query that is made on one engine's backbone may be found by others.
+
+    engines: beside the one that is asked, spelled as models.
     """
 
     version: ClassVar[int] = 1
-    engines: tuple[str, ...] = ("global",)
+    engines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from countermove.retrieval.methods import METHODS  # it lists the countermoves, too
-
         if not self.engines:
-            raise ConfigError("countermove 'ensemble': engines = [] is refused; name one, such as [global]")
-        read = [METHODS.compose("model", engine) for engine in self.engines]
-        _ = [composition.method for composition in read]
-        object.__setattr__(self, "engines", tuple(composition.spelling for composition in read))
+            raise ConfigError("countermove 'ensemble' needs engines beside the one that is asked: engines=[gist]")
+        object.__setattr__(self, "engines", read_engines(self.engines, "ensemble"))
 
     def __call__(self, plan: Plan) -> Plan:
-        """Return the plan with the engines."""
-        plan.once("ensemble", "engines")
-        return replace(plan, engines=self.engines)
+        """Return the plan with more engines."""
+        twice = set(plan.engines) & set(self.engines)
+        if twice:
+            raise ConfigError(f"countermove 'ensemble': {min(twice)} stands twice in a reply")
+        return replace(plan, engines=(*plan.engines, *self.engines))

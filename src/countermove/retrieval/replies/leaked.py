@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from countermove.errors import ConfigError
-from countermove.retrieval.plan import Leak, Plan
+from countermove.retrieval.edits.crop import check_share
+from countermove.retrieval.plan import Leak, Plan, read_known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaked:
-    """Pictures that the query should find are in the collection changed, too (thesis, table 5.5).
+    """What a query should find is indexed as changed by a move, Liu et al. 2019, arXiv:1901.10332.
 
-    Who changes all their pictures leaks some to where engines collect. They then resemble a changed query in what the
-    change made of it.
+    Changed pictures find their way into collections: of every query's relevant pictures, the first by row stand in
+    the index in their changed version, in place of the clean ones.
 
-    share: of every query's right answers that are changed, chosen by id.
-    move:  how they were changed, spelled as a move; empty: as the query. Where nobody moves and none is named, nothing
-           is leaked.
+    share: of each query's relevant pictures (paper: all of two queries').
+    move:  by which they are changed, spelled; "": the query's own, with the same settings. The paper has both: the same
+           number of steps, and fewer than the query's.
     """
 
     version: ClassVar[int] = 1
@@ -26,14 +27,12 @@ class Leaked:
     move: str = ""
 
     def __post_init__(self) -> None:
-        from countermove.retrieval.methods import METHODS  # it lists the countermoves, too
-
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"countermove 'leaked': share = {self.share:g} is refused; it lies in 0..1, above 0")
+        check_share("leaked", self.share)
         if self.move:
-            object.__setattr__(self, "move", METHODS.compose("move", self.move).spelling)
+            object.__setattr__(self, "move", read_known((self.move,), "leaked")[0])
 
     def __call__(self, plan: Plan) -> Plan:
-        """Return the plan with the leak."""
-        plan.once("leaked", "leaked")
+        """Return the plan with a leak."""
+        if plan.leaked is not None:
+            raise ConfigError("countermove 'leaked' stands twice in a reply; a picture is indexed once")
         return replace(plan, leaked=Leak(share=self.share, move=self.move))

@@ -1,4 +1,4 @@
-"""Queries are answered as they come."""
+"""The owner does nothing about it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from countermove.retrieval.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class NoReply:
-    """Queries are answered as they come."""
+    """Queries arrive as they were sent and are searched for as usual."""
 
     version: ClassVar[int] = 1
 
     def __call__(self, plan: Plan) -> Plan:
-        """Return the plan."""
+        """Return the plan as it is."""
         return plan
