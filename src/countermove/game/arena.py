@@ -24,6 +24,7 @@ ARENAS = {
     "recommender": "countermove.recommender.arena:Recommender",
     "faces": "countermove.faces.arena:Faces",
     "profiles": "countermove.profiles.arena:Profiles",
+    "retrieval": "countermove.retrieval.arena:Retrieval",
 }
 
 

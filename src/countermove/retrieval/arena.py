@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels, retrieval
 from countermove.errors import ConfigError
+from countermove.game import spelling
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Payer, Setting, Task
 from countermove.game.methods import Methods, Spelled
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from countermove.game.results import Results
     from countermove.game.store import RunFolder
     from countermove.retrieval.collection import Collection
-    from countermove.retrieval.plan import Known, Plan
+    from countermove.retrieval.plan import Known, Plan, Purification
 
 NONE = "none"
 ABOVE_CHANCE = 0.05
@@ -118,9 +119,9 @@ class Retrieval:
         """Return the cell with the indexes, changed queries and trained helpers that it needs."""
         plan, move = self.plan(setting.countermove), self._move_task(setting)
         needs = [] if move is None else [move]
-        needs += [self._index_task(setting, model, plan) for model in (setting.model, *plan.engines)]
+        needs += [self._index_task(setting, model) for model in (setting.model, *plan.engines)]
         if plan.purification is not None:
-            needs.append(self._trained_task(setting, "purifier", plan.purification, ()))
+            needs.append(self._purifier_task(setting, plan.purification))
         if plan.leaked is not None and (plan.leaked.move or move is not None):
             needs.append(self._leak_task(setting, plan.leaked.move or setting.move, plan.leaked.share))
         payload = {
@@ -188,17 +189,38 @@ class Retrieval:
         payload = {**self._common(setting), "backbone": self._backbones[spelled]}
         return Task("backbone", f"backbone {spelled} | {setting.data} | seed {setting.seed}", payload, payer=payer)
 
-    def _index_task(self, setting: Setting, model: str, plan: Plan) -> Task:
-        """Return an engine's index, through a backbone that was adapted where the plan says so."""
-        own = self.backbone(model)
-        needs: tuple[Task, ...] = ()
+    def _index_task(self, setting: Setting, model: str) -> Task:
+        """Return an engine's index, of what the reply makes of its pictures and its backbone."""
+        plan, own = self.plan(setting.countermove), self.backbone(model)
+        needs: list[Task] = []
         if own is not None:
             base = self._backbone_task(setting, own)
             adapted = plan.adaptation is not None
-            needs = (self._trained_task(setting, "adapted", plan.adaptation, (base,)) if adapted else base,)
-        payload = {**self._common(setting), "model": self._identity("model", model)}
+            needs.append(self._trained_task(setting, "adapted", plan.adaptation, (base,)) if adapted else base)
+        if plan.purification is not None and plan.purification.indexed:
+            needs.append(self._purifier_task(setting, plan.purification))
+        through = self._through(setting.countermove)
+        payload = {
+            **self._common(setting),
+            "model": self._identity("model", model),
+            "through": self._identity("countermove", through),
+        }
         about = ", adapted" if plan.adaptation is not None else ""
-        return Task("index", f"index {model}{about} | {setting.data} | seed {setting.seed}", payload, needs)
+        about += "" if through == NONE else f" through {through}"
+        return Task("index", f"index {model}{about} | {setting.data} | seed {setting.seed}", payload, tuple(needs))
+
+    def _through(self, reply: str) -> str:
+        """Return the parts of a reply that indexed pictures go through as well."""
+        from countermove.retrieval.plan import Plan
+
+        parts = self.composed("countermove", reply).parts
+        return spelling.spell([part.spoken for part in parts if part.method(Plan()).indexed]) or NONE
+
+    def _purifier_task(self, setting: Setting, asked: Purification) -> Task:
+        own = self.backbone(setting.model)
+        return self._trained_task(
+            setting, "purifier", asked, () if own is None else (self._backbone_task(setting, own),)
+        )
 
     def _move_task(self, setting: Setting) -> Task | None:
         if self.composed("move", setting.move).is_none:
@@ -230,7 +252,7 @@ class Retrieval:
 
     def _trained_task(self, setting: Setting, kind: str, asked: Any, base: tuple[Task, ...]) -> Task:
         known = self._known_tasks(setting, asked)
-        spent = {key: value for key, value in asdict(asked).items() if key != "known"}
+        spent = {key: value for key, value in asdict(asked).items() if key not in ("known", "indexed")}
         payload = {**self._common(setting), "asked": spent}
         with_ = ", ".join(task.payload["move"]["spelling"] for task in known) or "clean pictures alone"
         return Task(kind, f"{kind} on {with_} | {setting.data} | seed {setting.seed}", payload, (*base, *known))

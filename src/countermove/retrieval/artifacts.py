@@ -23,9 +23,10 @@ from countermove.retrieval.backbone import Describer, read_backbone
 from countermove.retrieval.backbones.small import Small, fit_describer, public_examples
 from countermove.retrieval.collection import Collection, cropped
 from countermove.retrieval.engine import Engine, Index
-from countermove.retrieval.plan import Adaptation, Purification
-from countermove.retrieval.purifying import blank_purifier, fit_purifier
+from countermove.retrieval.plan import Adaptation, Purification, through
+from countermove.retrieval.purifying import PurifyingNetwork, blank_purifier, fit_purifier, purify
 from countermove.retrieval.query import QueryContext, change
+from countermove.retrieval.scoring import leaked_rows
 
 if TYPE_CHECKING:
     from countermove.retrieval.arena import Retrieval
@@ -58,7 +59,7 @@ def make_index(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     began = time.perf_counter()
     index: Index = engine.index(
         collection,
-        [collection.pictures[row] for row in collection.indexed.tolist()],
+        _indexed(arena, task, desk, collection),
         describer=describer_of(arena, task, desk),
         seed=task.payload["seed"],
         device=arena.rules.device,
@@ -67,10 +68,24 @@ def make_index(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=len(index)))
 
 
+def _indexed(arena: Retrieval, task: Task, desk: Desk, collection: Collection) -> list[Tensor]:
+    """Return the indexed pictures after what the owner does to all pictures."""
+    plan = arena.plan(task.payload["through"]["spelling"])
+    purifier = read_purifier(desk, task.need("purifier"))
+    found = []
+    for row in collection.indexed.tolist():
+        picture = through(plan.indexed, collection.pictures[row], collection.ids[row], task.payload["seed"])
+        found.append(picture if purifier is None else purify(picture, network=purifier, device=arena.rules.device))
+    return found
+
+
 def read_index(arena: Retrieval, need: Task, desk: Desk) -> Index:
     """Read an index with what it looks through."""
     return engine_of(arena, need).opened(
-        desk.artifact(need), describer=describer_of(arena, need, desk), device=arena.rules.device
+        desk.artifact(need),
+        collection_of(arena, need),
+        describer=describer_of(arena, need, desk),
+        device=arena.rules.device,
     )
 
 
@@ -93,23 +108,13 @@ def query_ids(collection: Collection) -> list[str]:
 def change_answers(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     """Change pictures that queries should find, as their owners do before an engine collects them."""
     collection = collection_of(arena, task)
-    rows = leaked_rows(collection, task.payload["share"])
+    wanted = next(iter(collection.wanted.values()))
+    rows = torch.cat(leaked_rows([one.positive for one in wanted], task.payload["share"])).unique()
     names = [collection.ids[row] for row in rows.tolist()]
     pictures = [collection.pictures[row] for row in rows.tolist()]
     made = _changed(arena, task, desk, pictures, names, seed=task.payload["seed"])
     save_file({"rows": rows}, desk.folder / "rows.safetensors")
     return made
-
-
-def leaked_rows(collection: Collection, share: float) -> Tensor:
-    """Return a share of the right answers of every query, chosen by id, int64; queries themselves are none."""
-    chosen: list[Tensor] = []
-    for wanted in next(iter(collection.wanted.values())):
-        names = [collection.ids[row] for row in wanted.positive.tolist()]
-        taken = pick(names, share, seed=0, purpose="leaked")
-        chosen.append(wanted.positive[torch.from_numpy(taken)])
-    rows = torch.cat(chosen).unique()
-    return rows[~torch.isin(rows, collection.queries)]
 
 
 def change_public(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
@@ -211,18 +216,30 @@ def make_purifier(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     """Train a network that takes changes away; with none to know, it learns from untouched pictures alone."""
     warm_up(arena.rules.device)
     collection, seed = collection_of(arena, task), task.payload["seed"]
-    asked = Purification(**task.payload["asked"], known=())
+    asked = Purification(**task.payload["asked"], known=(), indexed=False)
     rows = chosen_public(collection, asked.pictures)
     own = [collection.pictures[row] for row in rows.tolist()]
     given, clean = list(own), list(own)
     for need in task.needs:
-        given += read_pictures(desk.artifact(need))
-        clean += own
+        if need.kind == "known":
+            given += read_pictures(desk.artifact(need))
+            clean += own
     network = blank_purifier(asked.width, seed=seed)
     began = time.perf_counter()
-    seen = fit_purifier(network, given, clean, asked=asked, seed=seed, device=arena.rules.device)
+    seen = fit_purifier(
+        network, describer_of(arena, task, desk), clean, given, asked=asked, seed=seed, device=arena.rules.device
+    )
     save_weights(network, desk.folder / WEIGHTS)
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=seen, clean_examples=len(rows)))
+
+
+def read_purifier(desk: Desk, need: Task | None) -> PurifyingNetwork | None:
+    """Return a trained purifier."""
+    if need is None:
+        return None
+    network = blank_purifier(need.payload["asked"]["width"], seed=need.payload["seed"])
+    load_weights(network, desk.artifact(need) / WEIGHTS)
+    return network.eval()
 
 
 def _sided(picture: Tensor, side: int) -> Tensor:

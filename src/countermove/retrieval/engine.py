@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -62,17 +62,10 @@ class Engine(Protocol):
         """Return an index of pictures, with what must be learned learned from the collection's public ones."""
         ...
 
-    def opened(self, folder: Path, *, describer: Describer | None, device: str) -> Index:
+    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> Index:
         """Return an index that was saved.
 
         Raises:
             DataError: when it is absent, broken, or was built by another engine.
-        """
-        ...
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return everything that descriptors depend on: settings, preprocessing, hash of weights.
-
-        An index is loaded only by an engine with the same.
         """
         ...

@@ -6,6 +6,7 @@ from countermove.game.methods import Methods
 from countermove.retrieval.data import DATA
 
 _QUERIES = "countermove.retrieval.queries"
+_EDITS = "countermove.retrieval.edits"
 _REPLIES = "countermove.retrieval.replies"
 _INDEXES = "countermove.retrieval.indexes"
 
@@ -26,11 +27,11 @@ MOVES = {
 
 COUNTERMOVES = {
     "none": f"{_REPLIES}.none:NoReply",
-    "resize": f"{_REPLIES}.resize:Resize",
-    "crop": f"{_REPLIES}.crop:Crop",
-    "jpeg": f"{_REPLIES}.jpeg:Jpeg",
-    "blur": f"{_REPLIES}.blur:Blur",
-    "recapture": f"{_REPLIES}.recapture:Recapture",
+    "resize": f"{_EDITS}.resize:Resize",
+    "crop": f"{_EDITS}.crop:Crop",
+    "jpeg": f"{_EDITS}.jpeg:Jpeg",
+    "blur": f"{_EDITS}.blur:Blur",
+    "recapture": f"{_EDITS}.recapture:Recapture",
     "multi-crop": f"{_REPLIES}.multi_crop:MultiCrop",
     "query-expansion": f"{_REPLIES}.query_expansion:QueryExpansion",
     "ensemble": f"{_REPLIES}.ensemble:Ensemble",

@@ -12,29 +12,31 @@ from torch import Tensor, nn
 
 from countermove.game.cell import Cost, Desk, Outcome, Task, Units
 from countermove.learning.scoring import warm_up
-from countermove.nets.weights import load_weights
 from countermove.pixels.jpeg import jpeg
 from countermove.pixels.rounding import to_float
 from countermove.pixels.squeezes import gray
 from countermove.pixels.ssim import ssim
 from countermove.retrieval.artifacts import (
-    WEIGHTS,
     collection_of,
     describer_of,
     query_ids,
     read_index,
     read_pictures,
+    read_purifier,
 )
 from countermove.retrieval.collection import Collection, Wanted, cropped
 from countermove.retrieval.engine import Index
-from countermove.retrieval.evaluation import evaluate
-from countermove.retrieval.plan import Expansion, Plan
-from countermove.retrieval.purifying import PurifierNetwork, blank_purifier, purified
+from countermove.retrieval.evaluation import evaluate, ranking
+from countermove.retrieval.indexes.neural import NeuralIndex
+from countermove.retrieval.plan import Plan, through
+from countermove.retrieval.purifying import PurifyingNetwork, purify
+from countermove.retrieval.scoring import averaged, expanded, found_first, views_of
 
 if TYPE_CHECKING:
     from countermove.retrieval.arena import Retrieval
 
 SMALLEST_SSIM = 11
+SHOWN = 5
 SENT = 75
 """JPEG quality at which pictures are mostly sent."""
 
@@ -60,15 +62,13 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
         for row, box in zip(collection.queries.tolist(), collection.boxes, strict=True)
     ]
     moved = clean if move is None else read_pictures(desk.artifact(move))
-    purifier = _purifier(arena, task, desk)
+    purifier = read_purifier(desk, task.need("purifier"))
     names, seed = query_ids(collection), task.payload["seed"]
 
     def searched(pictures: Sequence[Tensor]) -> Tensor:
-        edited = [
-            _edited(one, name, plan, purifier, seed, arena.rules.device)
-            for one, name in zip(pictures, names, strict=True)
-        ]
-        return answered(edited, indexes, collection, plan)
+        pairs = zip(pictures, names, strict=True)
+        arrived = [_arrived(one, name, plan, purifier, seed, arena.rules.device) for one, name in pairs]
+        return answered(arrived, indexes, collection, plan)
 
     before = searched(clean)
     after = before if move is None else searched(moved)
@@ -95,52 +95,40 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
         chance=None,
         cost=Cost(
             seconds=seconds,
-            samples=len(clean) * (1 if plan.views is None else len(plan.views(clean[0]))),
+            samples=len(clean) * (1 if plan.views is None else len(views_of(clean[0], plan.views))),
             parameters_changed=_size(purifier) + (kept - _size(purifier) if plan.adaptation else 0),
             bytes_stored=4 * kept,
         ),
         tables={
             "average_precision": torch.stack([found[0].ap[judged], found[1].ap[judged]], dim=1).tolist(),
-            "first": [top.tolist() for top in (before, after)[1].topk(min(5, before.shape[1]), dim=1).indices[judged]],
-            "first_before": [top.tolist() for top in before.topk(min(5, before.shape[1]), dim=1).indices[judged]],
+            "first_before": ranking(before)[judged, :SHOWN].tolist(),
+            "first_after": ranking(after)[judged, :SHOWN].tolist(),
         },
     )
 
 
 def answered(queries: Sequence[Tensor], indexes: Sequence[Index], collection: Collection, plan: Plan) -> Tensor:
-    """Return the scores [Q, M] of edited queries, joined over views, engines and first results."""
-    views = [plan.views(query) if plan.views else (query,) for query in queries]
+    """Return the scores [Q, M] of queries, joined over views, first results and engines."""
+    views = [views_of(query, plan.views) if plan.views else [query] for query in queries]
     flat = [view for one in views for view in one]
     owner = torch.repeat_interleave(torch.arange(len(queries)), torch.tensor([len(one) for one in views]))
-    joined = torch.zeros(len(queries), len(collection.indexed), dtype=torch.float64)
+    found: list[Tensor] = []
     for index in indexes:
-        scores = index.scores(flat).double()
-        mean = torch.zeros_like(joined).index_add_(0, owner, scores)
+        scores = index.scores(flat).double().cpu()
+        mean = torch.zeros(len(queries), scores.shape[1], dtype=torch.float64).index_add_(0, owner, scores)
         mean = mean / torch.bincount(owner, minlength=len(queries))[:, None]
-        if plan.expansion is not None:
-            mean = _expanded(mean, index, collection, plan.expansion)
-        joined = mean if len(indexes) == 1 else joined + unit_range(mean)
-    return joined
+        found.append(mean if plan.expansion is None else _expanded(mean, index, collection, plan))
+    return found[0] if len(found) == 1 else averaged(found)
 
 
-def unit_range(scores: Tensor) -> Tensor:
-    """Return every query's scores [Q, M], moved and scaled to 0..1; equal ones become 0."""
-    low, high = scores.amin(1, keepdim=True), scores.amax(1, keepdim=True)
-    return (scores - low) / (high - low).clamp(min=1e-12)
-
-
-def _expanded(scores: Tensor, index: Index, collection: Collection, asked: Expansion) -> Tensor:
-    """Return the scores with those of the first results as queries added."""
-    scaled = unit_range(scores)
-    top = scaled.topk(min(asked.top, scaled.shape[1]), dim=1)
-    rows = top.indices.unique()
-    found = unit_range(index.scores([collection.pictures[int(collection.indexed[row])] for row in rows]).double())
-    at = {int(row): place for place, row in enumerate(rows.tolist())}
-    total = scaled.clone()
-    for query in range(len(scaled)):
-        for row, weight in zip(top.indices[query].tolist(), top.values[query].tolist(), strict=True):
-            total[query] += weight**asked.alpha * found[at[row]]
-    return total
+def _expanded(scores: Tensor, index: Index, collection: Collection, plan: Plan) -> Tensor:
+    """Return the scores with those of the first results as queries added; each found picture is searched for once."""
+    assert plan.expansion is not None, "asked for"
+    rows, weights = found_first(scores, plan.expansion, cosines=isinstance(index, NeuralIndex))
+    every, places = rows.unique(return_inverse=True)
+    pictures = [collection.pictures[int(collection.indexed[row])] for row in every.tolist()]
+    again = index.scores(pictures).double().cpu()
+    return expanded(scores, again[places], weights)
 
 
 def _replaced(index: Index, collection: Collection, rows: Tensor, pictures: Sequence[Tensor]) -> None:
@@ -156,21 +144,11 @@ def _replaced(index: Index, collection: Collection, rows: Tensor, pictures: Sequ
     index.add([changed.get(row, collection.pictures[row]) for row in behind])
 
 
-def _purifier(arena: Retrieval, task: Task, desk: Desk) -> PurifierNetwork | None:
-    need = task.need("purifier")
-    if need is None:
-        return None
-    network = blank_purifier(need.payload["asked"]["width"], seed=need.payload["seed"])
-    load_weights(network, desk.artifact(need) / WEIGHTS)
-    return network.eval()
-
-
-def _edited(picture: Tensor, name: str, plan: Plan, purifier: PurifierNetwork | None, seed: int, device: str) -> Tensor:
-    if purifier is not None:
-        picture = purified(purifier, picture, device=device)
-    for edit in plan.edits:
-        picture = edit(picture, name, seed)
-    return picture
+def _arrived(
+    picture: Tensor, name: str, plan: Plan, purifier: PurifyingNetwork | None, seed: int, device: str
+) -> Tensor:
+    picture = through(plan.edits, picture, name, seed)
+    return picture if purifier is None else purify(picture, network=purifier, device=device)
 
 
 def _likeness(clean: Sequence[Tensor], moved: Sequence[Tensor]) -> dict[str, float]:

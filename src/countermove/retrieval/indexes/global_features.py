@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, did_you_mean
-from countermove.retrieval.collection import Pictures
+from countermove.retrieval.backbone import Describer
+from countermove.retrieval.collection import Collection, Pictures
 from countermove.retrieval.indexes.cedd import DIM as CEDD_DIM
 from countermove.retrieval.indexes.cedd import cedd, cedd_distances
 from countermove.retrieval.indexes.gist import DIM as GIST_DIM
@@ -46,10 +47,24 @@ class GlobalFeatures:
             raise ConfigError(f"unknown descriptor {self.descriptor!r}; {did_you_mean(str(self.descriptor), known)}")
         check_side(self.side)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def described_as(self) -> dict[str, Any]:
         """Return what descriptors depend on."""
         side = {"side": self.side} if self.descriptor == "gist" else {}
         return {"engine": "global", "version": self.version, "descriptor": self.descriptor, **side}
+
+    def looks(self) -> str | None:
+        """Return nothing: nobody trained it."""
+        return None
+
+    def index(
+        self, collection: Collection, pictures: Sequence[Tensor], *, describer: Describer | None, seed: int, device: str
+    ) -> GlobalIndex:
+        """Return an index of pictures."""
+        return self.build(pictures)
+
+    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> GlobalIndex:
+        """Return an index that was saved."""
+        return self.load(folder)
 
     def describe(self, pictures: Pictures | Sequence[Tensor]) -> Tensor:
         """Return the pictures' descriptors, [N, 144] or [N, 512]."""
@@ -71,7 +86,7 @@ class GlobalFeatures:
         Raises:
             DataError: when there is none, it is broken, or was built with another descriptor or side.
         """
-        tensors = read_index(folder, self.fingerprint())
+        tensors = read_index(folder, self.described_as())
         dim, dtype = (CEDD_DIM, torch.float64) if self.descriptor == "cedd" else (GIST_DIM, torch.float32)
         return GlobalIndex(self, stored_tensor(tensors, "features", dtype, None, dim))
 
@@ -101,4 +116,4 @@ class GlobalIndex:
 
     def save(self, folder: Path) -> None:
         """Write everything into an empty folder."""
-        write_index(folder, self.engine.fingerprint(), {"features": self.features})
+        write_index(folder, self.engine.described_as(), {"features": self.features})

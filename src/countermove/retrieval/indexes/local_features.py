@@ -15,7 +15,8 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.randomness import generator
-from countermove.retrieval.collection import Pictures
+from countermove.retrieval.backbone import Describer
+from countermove.retrieval.collection import Collection, Pictures
 from countermove.retrieval.indexes.inverted import Features, InvertedLists, Weight, weights_of
 from countermove.retrieval.indexes.stored import checked, kept_rows, read_facts, read_index, stored_tensor, write_index
 from countermove.retrieval.indexes.vocabulary import Vocabulary, learn_vocabulary
@@ -90,7 +91,7 @@ class LocalFeatures:
                 f"contrast = {self.contrast}, edge = {self.edge} are refused: they are thresholds above 0"
             )
 
-    def fingerprint(self, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    def described_as(self, vocabulary: Vocabulary | None = None) -> dict[str, Any]:
         """Return what words and signatures depend on; how they are compared may change afterwards."""
         settings = {
             field.name: getattr(self, field.name)
@@ -99,6 +100,25 @@ class LocalFeatures:
         }
         learned = {} if vocabulary is None else {"vocabulary": vocabulary.digest}
         return {"engine": "local", "version": self.version, **settings, **learned}
+
+    def looks(self) -> str | None:
+        """Return nothing: it has no network."""
+        return None
+
+    def index(
+        self, collection: Collection, pictures: Sequence[Tensor], *, describer: Describer | None, seed: int, device: str
+    ) -> LocalIndex:
+        """Return an index of pictures, by words that are learned from the collection's public ones.
+
+        Raises:
+            DataError: when those have too few keypoints for so many words.
+        """
+        public = [collection.pictures[row] for row in collection.public.tolist()]
+        return self.build(pictures, self.train(public, seed=seed))
+
+    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> LocalIndex:
+        """Return an index that was saved."""
+        return self.load(folder)
 
     def describe(self, picture: Tensor) -> tuple[np.ndarray, Tensor]:
         """Return a picture's keypoints, x and y float32 [n, 2], and their descriptors, float32 [n, 128].
@@ -157,7 +177,7 @@ class LocalFeatures:
         """
         digest = read_facts(folder).get("vocabulary")
         wanted = {"vocabulary": digest if vocabulary is None else vocabulary.digest}
-        tensors = read_index(folder, {**self.fingerprint(), **wanted})
+        tensors = read_index(folder, {**self.described_as(), **wanted})
         learned = Vocabulary(
             centres=stored_tensor(tensors, "centres", torch.float32, self.words, DIM),
             projection=stored_tensor(tensors, "projection", torch.float32, self.bits, DIM),
@@ -209,7 +229,7 @@ class LocalIndex:
             "place": torch.from_numpy(self.features.place),
             "counts": torch.from_numpy(self.features.counts),
         }
-        write_index(folder, self.engine.fingerprint(self.vocabulary), {**self.vocabulary.tensors(), **features})
+        write_index(folder, self.engine.described_as(self.vocabulary), {**self.vocabulary.tensors(), **features})
 
     def _hold(self, features: Features) -> None:
         self.features = features

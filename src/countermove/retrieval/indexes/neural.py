@@ -71,6 +71,22 @@ class Neural:
         own = getattr(read_backbone(self.backbone, "engine neural")[1], "fingerprint", None)
         return str(own(rehash=rehash)) if callable(own) else ""
 
+    def looks(self) -> str | None:
+        """Return its backbone."""
+        return read_backbone(self.backbone, "engine neural")[0]
+
+    def index(
+        self, collection: Collection, pictures: Sequence[Tensor], *, describer: Describer | None, seed: int, device: str
+    ) -> NeuralIndex:
+        """Return an index of pictures through a backbone that is ready."""
+        assert describer is not None, "a neural engine looks through a backbone"
+        return self.on(describer, collection, device=device).build(pictures)
+
+    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> NeuralIndex:
+        """Return an index that was saved."""
+        assert describer is not None, "a neural engine looks through a backbone"
+        return self.on(describer, collection, device=device).load(folder)
+
     def fit(
         self, collection: Collection, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
     ) -> tuple[NeuralEngine, Training]:
