@@ -283,6 +283,8 @@ def test_boxes_shrink_with_their_pictures(tmp_path: Path) -> None:
     put(tmp_path / "x.png", height=100, width=200)
     assert shrunk_box(tmp_path / "x.png", (20, 10, 120.4, 90), 100, name="x") == (10, 5, 60, 45)
     assert shrunk_box(tmp_path / "x.png", (-0.5, 0, 200.7, 100), 50, name="x") == (0, 0, 50, 25)
+    put(tmp_path / "long.png", height=9, width=3000)
+    assert shrunk_box(tmp_path / "long.png", (300, 0, 1500, 9), 100, name="long") == (10, 0, 50, 1)
     corner = shrunk_box(tmp_path / "x.png", (198, 98, 200, 100), 20, name="x")
     picture = torch.zeros(3, *reversed(shrunk_size((200, 100), 20)), dtype=torch.uint8)
     assert cropped(picture, corner).shape == (3, 1, 1)
