@@ -25,7 +25,9 @@ from countermove.studies import studies
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("COUNTERMOVE_DATA") or ROOT / "../shared/data").resolve()
 SIZES: tuple[Literal["mini", "paper"], ...] = ("mini", "paper")
-PAPER_STUDIES = [name for name in studies() if name.startswith(("em-", "iss-", "aip-")) and name != "aip-posters"]
+OWN = ("aip-posters", "pp-pictures", "pp-speech")
+"""Studies that play what a paper claims at mini size only."""
+PAPER_STUDIES = [name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-")) and name not in OWN]
 FURTHER = {
     "accuracy",
     "moved_class_accuracy",
@@ -35,6 +37,9 @@ FURTHER = {
     "hr_before",
     "hr_after",
     "hr_change",
+    "clean_accuracy",
+    "strong_accuracy",
+    "attention_on_additions",
 }
 """Metrics that may stand on the way to a published number."""
 WANTED = (
@@ -44,6 +49,8 @@ WANTED = (
     *(f"iss-fig-3.{number}" for number in (3, 4)),
     *(f"aip-table-2.{number}" for number in range(3, 9)),
     "aip-fig-2.5",
+    *(f"pp-table-4.{number}" for number in range(3, 12)),
+    *(f"pp-fig-4.{number}" for number in (8, 9)),
 )
 
 
@@ -99,7 +106,7 @@ def test_a_study_of_a_paper_says_which_and_has_both_sizes(name: str) -> None:
         assert study is not None
         assert study.size == size
         assert study.title
-        assert "arXiv:" in study.paper
+        assert "arXiv:" in study.paper or "thesis, chapter" in study.paper
         assert study.item.startswith(("Table", "Figure", "Section"))
 
 

@@ -94,7 +94,10 @@ def test_pictures_left_out_and_gone_are_named(folders: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["recommender", "IN", "OUT", "--with", "random"], "the arena 'recommender'; it knows: faces, unlearnable"),
+        (
+            ["recommender", "IN", "OUT", "--with", "random"],
+            "the arena 'recommender'; it knows: faces, profiles, unlearnable",
+        ),
         (["unlearnable", "IN", "OUT", "--with", "randon"], "did you mean 'random'"),
         (["unlearnable", "IN", "OUT", "--with", "random", "--epz", "1"], "--epz is neither .* did you mean '--eps'"),
         (["unlearnable", "IN", "OUT", "--with", "random", "--sead", "1"], "did you mean '--seed'"),

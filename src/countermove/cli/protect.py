@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from countermove.game.methods import Composition, Methods
     from countermove.pixels.published import Protected
 
-PROTECTS = {"faces": "countermove.faces.protect", "unlearnable": "countermove.unlearnable.protect"}
-"""Arena to the module that has its METHODS, its protect_folder, and OPTIONS where that takes more than all others do:
-their names with the values they may have."""
+PROTECTS = {
+    "faces": "countermove.faces.protect",
+    "profiles": "countermove.profiles.protect",
+    "unlearnable": "countermove.unlearnable.protect",
+}
+"""Arena to the module that has its METHODS and its protect_folder. It may have OPTIONS, what that takes more than all
+others do: their names with the values they may have (none: any text); DEFAULTS, settings by method where nobody gives
+them; and UNIT, what it calls that of which a folder has many."""
 
 _OPTIONS = ("with", "seed", "model", "data", "on-broken", "json")
 _USAGE = "countermove protect ARENA IN OUT --with METHOD [--eps 8/255 …]"
@@ -23,16 +28,18 @@ _USAGE = "countermove protect ARENA IN OUT --with METHOD [--eps 8/255 …]"
 
 def protect(
     ctx: typer.Context,
-    arena: Annotated[str, typer.Argument(help="faces or unlearnable.")],
+    arena: Annotated[str, typer.Argument(help="faces, profiles or unlearnable.")],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="The originals, never written to. unlearnable: one folder a class.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder; the same command goes on in it.")],
-    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move, such as lowkey or linear-separable.")],
+    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move: lowkey, nat-i, linear-separable, …")],
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    model: Annotated[str | None, typer.Option(help="The surrogate, where the method has one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The surrogate, where there is one; profiles: the profiler.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="What it learns from; unlearnable: else IN itself.")] = None,
-    on_broken: Annotated[str, typer.Option(help="fail ends at a broken picture, skip leaves it out.")] = "fail",
+    on_broken: Annotated[str, typer.Option(help="fail ends at a broken file, skip leaves it out.")] = "fail",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
     """Change a folder of pictures before it is published. The same command goes on where an earlier one ended.
@@ -41,6 +48,10 @@ def protect(
 
     In faces there are --faces detect|aligned (find them, or take each photo for one crop), --several all|largest, and
     --no-face report|skip|copy: a photo without a face is left out and the call ends with 3, left out, or copied.
+
+    In profiles nothing is changed: IN is what you have published, --candidates a folder of what you would be willing to
+    publish, --attribute your own value of what the profile set of --data asks. OUT gets what to add, in additions.json
+    the order and the expected effect.
     """
     from importlib import import_module
 
@@ -54,9 +65,16 @@ def protect(
         raise ConfigError(f"--on-broken {on_broken!r} is refused: fail or skip")
     module = import_module(PROTECTS[arena])
     options = take_options(getattr(module, "OPTIONS", {}), settings)
-    composition = compose(module.METHODS, with_, settings, options=getattr(module, "OPTIONS", {}))
+    composition = compose(
+        module.METHODS,
+        with_,
+        settings,
+        options=getattr(module, "OPTIONS", {}),
+        defaults=getattr(module, "DEFAULTS", {}),
+    )
+    unit = getattr(module, "UNIT", "pictures")
     try:
-        with _watching(quiet=json_) as watch:
+        with _watching(unit, quiet=json_) as watch:
             done = module.protect_folder(
                 source,
                 out,
@@ -72,9 +90,9 @@ def protect(
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     if json_:
-        _print_json(done)
+        _print_json(done, unit)
     else:
-        _print(done)
+        _print(done, unit)
     if done.undone:
         raise typer.Exit(3)
 
@@ -126,13 +144,27 @@ def take_options(known: Mapping[str, Sequence[str]], settings: dict[str, str]) -
 
     taken = {key: settings.pop(key) for key in known if key in settings}
     for key, value in taken.items():
-        if value not in known[key]:
+        if known[key] and value not in known[key]:
             raise ConfigError(f"--{key.replace('_', '-')} {value!r} is refused: {' or '.join(known[key])}")
     return taken
 
 
-def compose(methods: Methods, spelled: str, settings: dict[str, str], *, options: Iterable[str] = ()) -> Composition:
-    """Build a method from its spelling and the settings that were given as options; `options` are the arena's own.
+def compose(
+    methods: Methods,
+    spelled: str,
+    settings: dict[str, str],
+    *,
+    options: Iterable[str] = (),
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Composition:
+    """Build a method from its spelling and the settings that were given as options.
+
+    Args:
+        methods: of the arena.
+        spelled: one method.
+        settings: options' names, with underscores, and what was given for them.
+        options: the arena's own, for hints.
+        defaults: settings by method, where neither gives them.
 
     Raises:
         ConfigError: on an unknown method or setting, one that is given twice, or a refused value.
@@ -153,11 +185,12 @@ def compose(methods: Methods, spelled: str, settings: dict[str, str], *, options
         if key in named.settings:
             raise ConfigError(f"{key!r} is given twice, in --with and as {option}; keep one")
     given = {key: parse_value(value) for key, value in settings.items()}
-    return methods.compose("move", spell([Named(named.name, {**named.settings, **given})]))
+    usual = (defaults or {}).get(named.name, {})
+    return methods.compose("move", spell([Named(named.name, {**usual, **named.settings, **given})]))
 
 
 @contextmanager
-def _watching(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _watching(unit: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Show progress on standard error: a bar on a terminal, else a line at each tenth."""
     from rich.console import Console
 
@@ -184,43 +217,49 @@ def _watching(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             tenth = 10 * done // max(1, total)
             if (what, tenth) not in told:
                 told.add((what, tenth))
-                typer.echo(f"{what}: {done} of {total} pictures", err=True)
+                typer.echo(f"{what}: {done} of {total} {unit}", err=True)
 
         yield on_line
 
 
-def _print(done: Protected) -> None:
-    budget = done.budget
-    promise = "" if budget["radius"] is None else f", promised {_number(budget['radius'], budget['norm'])}"
+def _print(done: Protected, unit: str) -> None:
     for message in done.skipped:
         typer.echo(f"left out: {message}", err=True)
     for message in done.undone:
         typer.echo(f"not done: {message}", err=True)
     if done.gone:
         typer.echo(
-            f"{len(done.gone)} pictures in {done.out} have no original any more, the first is {done.gone[0]!r}; "
+            f"{len(done.gone)} {unit} in {done.out} have no original any more, the first is {done.gone[0]!r}; "
             "they were left there",
             err=True,
         )
-    typer.echo(f"{done.pictures} pictures are in {done.out}, {done.written} of them written now.")
-    typer.echo(
-        f"change ({budget['norm']}): largest {_number(budget['largest'], budget['norm'])}, "
-        f"mean {_number(budget['mean'], budget['norm'])}{promise}"
-    )
-    if budget["kept"] is False:
-        typer.echo("The promised radius is not kept by every picture; the manifest says by which.", err=True)
+    typer.echo(f"{done.pictures} {unit} are in {done.out}, {done.written} of them written now.")
+    _print_change(done.budget, unit)
     for sentence in done.told:
         typer.echo(sentence)
     typer.echo(f"manifest {done.manifest}")
 
 
-def _print_json(done: Protected) -> None:
+def _print_change(budget: Mapping[str, Any], unit: str) -> None:
+    """Print how far items were changed; nothing where they were not."""
+    if not budget:
+        return
+    promise = "" if budget["radius"] is None else f", promised {_number(budget['radius'], budget['norm'])}"
+    typer.echo(
+        f"change ({budget['norm']}): largest {_number(budget['largest'], budget['norm'])}, "
+        f"mean {_number(budget['mean'], budget['norm'])}{promise}"
+    )
+    if budget["kept"] is False:
+        typer.echo(f"The promised radius is not kept by all {unit}; the manifest says by which.", err=True)
+
+
+def _print_json(done: Protected, unit: str) -> None:
     import json
 
     told = {
         "out": str(done.out),
         "manifest": str(done.manifest),
-        "pictures": done.pictures,
+        unit: done.pictures,
         "written": done.written,
         "skipped": list(done.skipped),
         "undone": list(done.undone),

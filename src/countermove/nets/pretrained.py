@@ -54,7 +54,7 @@ def from_torchvision(
 
 def from_timm(name: str, *, classes: int | None, folder: Path | None, download: bool, sha256: str | None) -> nn.Module:
     """Return one of timm's classifiers, `resnet50` or `resnet50.a1_in1k`. See `load`."""
-    timm = _package("timm", "timm", "retrieval")
+    timm = package("timm", "timm", "retrieval")
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise ConfigError(f"timm has no network {architecture!r}; {_near(architecture, timm.list_models())}")
@@ -65,7 +65,7 @@ def from_timm(name: str, *, classes: int | None, folder: Path | None, download: 
     file = config.hf_hub_filename or "model.safetensors"
     if not config.hf_hub_id or not file.endswith(".safetensors"):
         raise ConfigError(f"timm's {name} is not on the hub as safetensors, and nothing else is read; known: {tags}")
-    (path,) = _hub_files(config.hf_hub_id, [file], name, folder, download, sha256)
+    (path,) = hub_files(config.hf_hub_id, [file], name, folder, download, sha256)
     with seeded(torch.Generator().manual_seed(0)):
         try:
             overlay = {"file": str(path), "custom_load": False}
@@ -79,7 +79,7 @@ def from_open_clip(
     name: str, *, classes: int | None, folder: Path | None, download: bool, sha256: str | None
 ) -> nn.Module:
     """Return the picture tower of an open_clip model, `ViT-B-32/laion2b_s34b_b79k`. See `load`."""
-    open_clip = _package("open_clip", "open_clip_torch", "faces")
+    open_clip = package("open_clip", "open_clip_torch", "faces")
     architecture, _, tag = name.partition("/")
     if architecture not in open_clip.list_models():
         raise ConfigError(f"open_clip has no network {architecture!r}; {_near(architecture, open_clip.list_models())}")
@@ -88,7 +88,7 @@ def from_open_clip(
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise ConfigError(f"{architecture} has no weights {tag!r} on a hub; {did_you_mean(tag, tags)}")
     repository = "/".join(config["hf_hub"].split("/")[:2])
-    (path,) = _hub_files(repository, ["open_clip_model.safetensors"], name, folder, download, sha256)
+    (path,) = hub_files(repository, ["open_clip_model.safetensors"], name, folder, download, sha256)
     with seeded(torch.Generator().manual_seed(0)):
         try:
             # A tag says whether its network was trained with the quick GELU; a path does not.
@@ -104,11 +104,11 @@ def from_transformers(
     name: str, *, classes: int | None, folder: Path | None, download: bool, sha256: str | None
 ) -> nn.Module:
     """Return a picture model of the Hugging Face hub, `google/vit-base-patch16-224`. See `load`."""
-    transformers = _package("transformers", "transformers", "finetuning")
+    transformers = package("transformers", "transformers", "finetuning")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ConfigError(f"{name!r} is no name on the hub; write it like transformers:google/vit-base-patch16-224")
     needed = ["config.json", "preprocessor_config.json", "model.safetensors"]
-    files = _hub_files(name, needed, name, folder, download, sha256)
+    files = hub_files(name, needed, name, folder, download, sha256)
     config, preset = (json.loads(file.read_text(encoding="utf-8")) for file in files[:2])
     architecture = (config.get("architectures") or [""])[0]
     kind = getattr(transformers, architecture, None)
@@ -192,7 +192,12 @@ def _near(name: str, known: Iterable[str]) -> str:
     return hint if len(hint) < 400 else "see the library's list of models."
 
 
-def _package(name: str, distribution: str, extra: str) -> Any:
+def package(name: str, distribution: str, extra: str) -> Any:
+    """Return an optional package, imported.
+
+    Raises:
+        WeightsError: when it is not installed; the message says how to.
+    """
     try:
         return import_module(name)
     except ImportError as error:
@@ -221,10 +226,14 @@ def _torchvision_file(url: str, name: str, folder: Path | None, download: bool) 
     return path
 
 
-def _hub_files(
+def hub_files(
     repository: str, files: Sequence[str], name: str, folder: Path | None, download: bool, sha256: str | None
 ) -> list[Path]:
-    """Return files of the Hugging Face hub's cache on disk; the last one is the weights, and has the hash."""
+    """Return files of the Hugging Face hub's cache on disk; the last one is the weights, and has the hash.
+
+    Raises:
+        WeightsError: when one is absent, or the last one has another hash.
+    """
     hub = import_module("huggingface_hub")
     cache = Path(folder or import_module("huggingface_hub.constants").HF_HUB_CACHE)
     url = f"https://huggingface.co/{repository}/resolve/main"

@@ -8,7 +8,9 @@ import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -63,17 +65,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
             return safetensors.torch.load_file(path)
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} was not opened: it is a pickle that holds more than tensors, and could run code, or it is broken. "
-            "Ask for the weights as .safetensors, or save model.state_dict() where you trust the file"
-        ) from error
-    except _BROKEN as error:
-        raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+    state = _restricted(path)
     if under is not None:
         state = state.get(under) if isinstance(state, dict) else None
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -83,6 +75,53 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
         held = f"a dictionary with {_some(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise WeightsError(f"{path} holds {held}; save model.state_dict() itself, which is names and tensors only")
     return state
+
+
+def read_tree(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
+    """Return what a .pt or .pth file holds: names, tensors, numbers, texts, containers and numpy arrays of numbers.
+
+    For files that keep more than tensors, which `read_state` refuses. Nothing else is let through either.
+
+    Raises:
+        WeightsError: when the file is absent, has another hash, is broken, or holds anything else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there are no weights at {path}; check the path")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    allowing = getattr(torch.serialization, "safe_globals", None)
+    if allowing is None:
+        raise WeightsError(
+            f"{path} may hold numpy arrays, which torch {torch.__version__} cannot be let read; take 2.6"
+        )
+    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8")}
+    rebuild = np.zeros(0).__reduce__()[0]
+    # the function that rebuilds an array moved when numpy 2 came
+    named = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    with allowing([*named, np.ndarray, np.dtype, *kinds]):
+        tree = _restricted(path)
+    if not isinstance(tree, dict):
+        raise WeightsError(f"{path} holds a {type(tree).__name__}, not names and what they stand for")
+    return tree
+
+
+def _restricted(path: Path) -> Any:
+    """Read a pickle of torch's with the restricted reader.
+
+    Raises:
+        WeightsError: when it is broken, or holds what that reader does not let through.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} was not opened: it is a pickle that holds more than tensors, and could run code, or it is broken. "
+            "Ask for the weights as .safetensors, or save model.state_dict() where you trust the file"
+        ) from error
+    except _BROKEN as error:
+        raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
 
 
 def check_sha256(path: Path, expected: str, *, origin: str = "the hash that was given") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,19 +17,24 @@ from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.scoring import place, warm_up
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels.randomness import generator
+from countermove.pixels.rounding import to_float
 from countermove.pixels.selection import pick
-from countermove.profiles.dataset import Profiles
+from countermove.pixels.ssim import ssim
+from countermove.profiles.dataset import Profiles, as_float
 from countermove.profiles.detecting import blank_detector, fit_detector
 from countermove.profiles.extractor import ItemNetwork, check_medium, extract, read_extractor
 from countermove.profiles.fitting import fit_bags
 from countermove.profiles.pivot import Additions, PivotContext, extended
 from countermove.profiles.plan import Detection, Plan, Squeezing, kept
 from countermove.profiles.profiler import Profiler, Reader
+from countermove.profiles.sound import snr
 
 if TYPE_CHECKING:
     from countermove.profiles.arena import Profiles as Arena
 
-WEIGHTS, FEATURES, ADDITIONS = "weights.safetensors", "features.safetensors", "additions.safetensors"
+WEIGHTS, FEATURES = "weights.safetensors", "features.safetensors"
+ADDITIONS, LIKENESS = "additions.safetensors", "likeness.safetensors"
+SMALLEST_SSIM = 11
 
 
 def make_extractor(arena: Arena, task: Task, desk: Desk) -> Crafted:
@@ -235,7 +241,35 @@ def _pivoted(arena: Arena, task: Task, desk: Desk, *, seed: int) -> Crafted:
         raise DataError(f"the pivot returned items of another form: {list(added.items.shape)}, {added.items.dtype}")
     stored = {"items": added.items, "mover": added.mover, "source": added.source, "when": added.when}
     save_file({name: value.contiguous() for name, value in stored.items()}, desk.folder / ADDITIONS)
-    return Crafted(cost=cost, facts={"movers": len(movers), "additions": len(added)})
+    like = likeness(data, added)
+    if like:
+        save_file({name: torch.tensor(value) for name, value in like.items()}, desk.folder / LIKENESS)
+    return Crafted(cost=cost, facts={"movers": len(movers), "additions": len(added), **like})
+
+
+def likeness(data: Profiles, added: Additions) -> dict[str, float]:
+    """Return how like the items they were made from additions are: mean `ssim`, or median `snr` in dB.
+
+    Nothing where they were made from none, or nothing was changed.
+    """
+    if not len(added) or not bool((added.source >= 0).all()):
+        return {}
+    clean = data.items[added.source]
+    if torch.equal(clean, added.items):
+        return {}
+    if data.medium == "picture" and min(clean.shape[2:]) >= SMALLEST_SSIM:
+        parts = zip(added.items.split(256), clean.split(256), strict=True)
+        return {"ssim": float(torch.cat([ssim(to_float(a), to_float(b)) for a, b in parts]).mean())}
+    if data.medium == "speech":
+        return {"snr": float(snr(as_float(clean, "speech"), as_float(added.items, "speech")).median())}
+    return {}
+
+
+def read_likeness(desk: Desk, need: Task | None) -> dict[str, float]:
+    """Return what `likeness` said when additions were made."""
+    if need is None or not (desk.artifact(need) / LIKENESS).is_file():
+        return {}
+    return {name: float(value) for name, value in load_file(desk.artifact(need) / LIKENESS).items()}
 
 
 def movers_of(data: Profiles, task: Task | None, arena: Arena) -> Tensor:
@@ -264,7 +298,12 @@ def share_of(data: Profiles, rows: Tensor, share: float, purpose: str) -> Tensor
 
 def read_additions(desk: Desk, need: Task | None) -> Additions | None:
     """Return what was added."""
-    return None if need is None else Additions(**load_file(desk.artifact(need) / ADDITIONS))
+    return None if need is None else stored_additions(desk.artifact(need))
+
+
+def stored_additions(folder: Path) -> Additions:
+    """Return what was added, from its artifact's folder."""
+    return Additions(**load_file(folder / ADDITIONS))
 
 
 def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:

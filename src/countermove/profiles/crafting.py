@@ -17,7 +17,7 @@ from countermove.learning.scoring import place as place_on
 from countermove.pixels.balls import Ball
 from countermove.pixels.rounding import quantize_move
 from countermove.pixels.steps import frozen
-from countermove.profiles.dataset import Medium, Profiles
+from countermove.profiles.dataset import Medium, Profiles, as_stored
 from countermove.profiles.extractor import ItemNetwork, extract
 from countermove.profiles.pivot import PivotContext, own_items, positions
 from countermove.profiles.profiler import Reader
@@ -56,9 +56,10 @@ class Limit:
     def kept(self, moved: Tensor, start: Tensor) -> Tensor:
         """Return moved items [A, ...] as they are stored, still inside."""
         if self.medium == "picture":
-            ball = Ball(norm="linf", radius=self.eps)
-            return (quantize_move(moved, start, ball) * 255).round().to(torch.uint8)
-        return round_to_16_bit(moved, start, self.snr)
+            inside = quantize_move(moved, start, Ball(norm="linf", radius=self.eps))
+        else:
+            inside = round_to_16_bit(moved, start, self.snr)
+        return as_stored(inside, self.medium)
 
 
 def check_limit(owner: str, *, eps: float, snr: float, step: float, steps: int) -> None:

@@ -94,7 +94,7 @@ def as_stored(items: Tensor, medium: Medium) -> Tensor:
     if medium == "picture":
         return to_uint8(items)
     if medium == "speech":
-        return (items.clamp(-1, 1) * _LOUDEST).round().to(torch.int16)
+        return (items * _LOUDEST).round().clamp(-_LOUDEST - 1, _LOUDEST).to(torch.int16)
     return items.float()
 
 

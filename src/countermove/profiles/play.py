@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from countermove.game.cell import Cost, Desk, Outcome, Task, Units
 from countermove.learning.scoring import warm_up
 from countermove.nets.weights import load_weights
-from countermove.pixels.rounding import to_float
-from countermove.pixels.ssim import ssim
 from countermove.profiles.artifacts import (
     WEIGHTS,
     Source,
@@ -22,25 +20,22 @@ from countermove.profiles.artifacts import (
     profiler_of,
     read_additions,
     read_extractor_network,
+    read_likeness,
     read_profiler,
     share_of,
     train_profiler,
 )
-from countermove.profiles.dataset import Profiles, as_float
 from countermove.profiles.detecting import ItemDetector, blank_detector, detect, scores
 from countermove.profiles.extractor import ItemNetwork
 from countermove.profiles.fitting import read_bags
-from countermove.profiles.pivot import Additions
 from countermove.profiles.plan import Plan, SelfTraining, kept
 from countermove.profiles.profiler import Reader
-from countermove.profiles.sound import snr
 
 if TYPE_CHECKING:
     from countermove.profiles.arena import Profiles as Arena
 
 STRONG = 0.3
 """Share of the test profiles that are strong: those whose value is read most surely while nobody moves."""
-SMALLEST_SSIM = 11
 
 
 def set_threads(threads: int) -> None:
@@ -82,7 +77,7 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
         metrics={
             **_accuracies(before, after, labels),
             **_on_additions(source, moved, weights),
-            **_strangeness(data, additions),
+            **read_likeness(desk, task.need("move")),
             **found,
         },
         units=Units(ids=[data.profile_ids[row] for row in data.test.tolist()], outcome=right.double().tolist()),
@@ -202,19 +197,6 @@ def _on_additions(source: Source, bags: Sequence[Tensor], weights: Sequence[Tens
         return {}
     shares = [float(weight[one].sum()) for weight, one in zip(weights, added, strict=True)]
     return {"attention_on_additions": sum(shares) / len(shares)}
-
-
-def _strangeness(data: Profiles, additions: Additions | None) -> dict[str, float]:
-    """Return how like the items they were made from additions are; nothing where they were made from none."""
-    if additions is None or not bool((additions.source >= 0).all()):
-        return {}
-    stored, clean = additions.items, data.items[additions.source]
-    if data.medium == "picture" and min(stored.shape[2:]) >= SMALLEST_SSIM:
-        parts = zip(stored.split(256), clean.split(256), strict=True)
-        return {"ssim": float(torch.cat([ssim(to_float(a), to_float(b)) for a, b in parts]).mean())}
-    if data.medium == "speech" and not bool((stored == clean).all()):
-        return {"snr": float(snr(as_float(clean, "speech"), as_float(stored, "speech")).median())}
-    return {}
 
 
 def _size(module: nn.Module | None) -> int:

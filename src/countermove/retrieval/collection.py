@@ -93,7 +93,9 @@ class Collection:
         if len(self.ids) != len(self.pictures) or len(set(self.ids)) != len(self.ids):
             raise DataError(f"{self.name}: every picture has one id, used once")
         if not len(self.indexed) or not len(self.queries):
-            raise DataError(f"{self.name}: there are {len(self.indexed)} pictures to search, {len(self.queries)} queries")
+            raise DataError(
+                f"{self.name}: there are {len(self.indexed)} pictures to search, {len(self.queries)} queries"
+            )
         if len(self.boxes) != len(self.queries) or any(len(w) != len(self.queries) for w in self.wanted.values()):
             raise DataError(f"{self.name}: boxes and wanted go with queries")
         for row in range(len(self.queries)):

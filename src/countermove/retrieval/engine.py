@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from countermove.retrieval.backbone import Describer
+from countermove.retrieval.collection import Collection
+
 
 class Index(Protocol):
     """Pictures in the form in which an engine searches them."""
@@ -42,6 +45,30 @@ class Engine(Protocol):
     """A model of this arena."""
 
     version: ClassVar[int]
+
+    def looks(self) -> str | None:
+        """Return the backbone that it looks through, canonically spelled; None where it has none."""
+        ...
+
+    def index(
+        self,
+        collection: Collection,
+        pictures: Sequence[Tensor],
+        *,
+        describer: Describer | None,
+        seed: int,
+        device: str,
+    ) -> Index:
+        """Return an index of pictures, with what must be learned learned from the collection's public ones."""
+        ...
+
+    def opened(self, folder: Path, *, describer: Describer | None, device: str) -> Index:
+        """Return an index that was saved.
+
+        Raises:
+            DataError: when it is absent, broken, or was built by another engine.
+        """
+        ...
 
     def fingerprint(self) -> dict[str, Any]:
         """Return everything that descriptors depend on: settings, preprocessing, hash of weights.

@@ -102,8 +102,8 @@ class NatI:
         reader = context.profiler("nat-i")
         place_on(reader, context.device)
         features = _seen(data, data.background, context)
-        alone = torch.ones(len(features), 1, dtype=torch.bool)
-        probabilities = reader.bag(features[:, None], alone).softmax(1)
+        alone = torch.ones(len(features), 1, dtype=torch.bool, device=context.device)
+        probabilities = reader.bag(features[:, None], alone).softmax(1).cpu()
         context.meter.samples += len(features)
         rows = []
         for mover, count in zip(movers.tolist(), counts(data, movers, self.additions), strict=True):
@@ -111,7 +111,8 @@ class NatI:
             pool, own = data.background[allowed], int(data.labels[mover])
             if self.choice == "greedy":
                 mine = _seen(data, data.bags[mover], context)
-                rows.append(pool[greedy(reader.bag, mine, features[allowed], count, own)])
+                some = features[allowed.to(context.device)]
+                rows.append(pool[greedy(reader.bag, mine, some, count, own).cpu()])
                 continue
             order = probabilities[allowed, own].argsort(stable=True)
             if self.choice == "best":
@@ -126,7 +127,8 @@ class NatI:
 
 
 def _seen(data: Profiles, rows: Tensor, context: PivotContext) -> Tensor:
-    """Return features of items as the profiler sees them, on the CPU."""
+    """Return features of items as the profiler sees them, on its device."""
     body = context.profiler("nat-i").body
     assert body is not None, "a pivot sees items through the profiler's own extractor"
-    return extract(body, data.items[rows], data.medium, device=context.device)  # pyright: ignore[reportArgumentType]
+    found = extract(body, data.items[rows], data.medium, device=context.device)  # pyright: ignore[reportArgumentType]
+    return found.to(context.device)

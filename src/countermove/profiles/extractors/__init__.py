@@ -1,0 +1,1 @@
+"""Ways from an item to features, one file each."""

@@ -1,0 +1,259 @@
+"""What cells share: backbones, indexes, changed queries, and what owners learn from changes that they know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from countermove.errors import DataError
+from countermove.game.cell import Cost, Crafted, Desk, Task
+from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples, place, warm_up
+from countermove.nets.weights import load_weights, save_weights
+from countermove.pixels.randomness import generator
+from countermove.pixels.selection import pick
+from countermove.retrieval.backbone import Describer, read_backbone
+from countermove.retrieval.backbones.small import Small, fit_describer, public_examples
+from countermove.retrieval.collection import Collection, cropped
+from countermove.retrieval.engine import Engine, Index
+from countermove.retrieval.plan import Adaptation, Purification
+from countermove.retrieval.purifying import blank_purifier, fit_purifier
+from countermove.retrieval.query import QueryContext, change
+
+if TYPE_CHECKING:
+    from countermove.retrieval.arena import Retrieval
+
+WEIGHTS, PICTURES = "weights.safetensors", "pictures.safetensors"
+
+
+def make_backbone(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Train a backbone on the public, or find one with weights from elsewhere."""
+    warm_up(arena.rules.device)
+    collection = collection_of(arena, task)
+    _, backbone = read_backbone(task.payload["backbone"]["spelling"], "backbone")
+    began = time.perf_counter()
+    describer, log = backbone.fit(
+        collection,
+        seed=task.payload["seed"],
+        device=arena.rules.device,
+        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
+    )
+    if backbone.stored:
+        save_weights(describer, desk.folder / WEIGHTS)
+    facts = {"train_accuracy": log.train_accuracy[-1]} if log.train_accuracy else {}
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=log.samples), facts=facts)
+
+
+def make_index(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Index the collection."""
+    warm_up(arena.rules.device)
+    collection, engine = collection_of(arena, task), engine_of(arena, task)
+    began = time.perf_counter()
+    index: Index = engine.index(
+        collection,
+        [collection.pictures[row] for row in collection.indexed.tolist()],
+        describer=describer_of(arena, task, desk),
+        seed=task.payload["seed"],
+        device=arena.rules.device,
+    )
+    index.save(desk.folder)
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=len(index)))
+
+
+def read_index(arena: Retrieval, need: Task, desk: Desk) -> Index:
+    """Read an index with what it looks through."""
+    return engine_of(arena, need).opened(
+        desk.artifact(need), describer=describer_of(arena, need, desk), device=arena.rules.device
+    )
+
+
+def change_queries(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Change every query as its owner does."""
+    collection = collection_of(arena, task)
+    rows = collection.queries.tolist()
+    boxes = collection.boxes
+    pictures = [cropped(collection.pictures[row], box) for row, box in zip(rows, boxes, strict=True)]
+    return _changed(arena, task, desk, pictures, query_ids(collection), seed=task.payload["seed"])
+
+
+def query_ids(collection: Collection) -> list[str]:
+    """Return a name for every query: its picture's id, and its number where a picture is asked about twice."""
+    rows = collection.queries.tolist()
+    twice = len(set(rows)) < len(rows)
+    return [f"{collection.ids[row]}#{at}" if twice else collection.ids[row] for at, row in enumerate(rows)]
+
+
+def change_answers(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Change pictures that queries should find, as their owners do before an engine collects them."""
+    collection = collection_of(arena, task)
+    rows = leaked_rows(collection, task.payload["share"])
+    names = [collection.ids[row] for row in rows.tolist()]
+    pictures = [collection.pictures[row] for row in rows.tolist()]
+    made = _changed(arena, task, desk, pictures, names, seed=task.payload["seed"])
+    save_file({"rows": rows}, desk.folder / "rows.safetensors")
+    return made
+
+
+def leaked_rows(collection: Collection, share: float) -> Tensor:
+    """Return a share of the right answers of every query, chosen by id, int64; queries themselves are none."""
+    chosen: list[Tensor] = []
+    for wanted in next(iter(collection.wanted.values())):
+        names = [collection.ids[row] for row in wanted.positive.tolist()]
+        taken = pick(names, share, seed=0, purpose="leaked")
+        chosen.append(wanted.positive[torch.from_numpy(taken)])
+    rows = torch.cat(chosen).unique()
+    return rows[~torch.isin(rows, collection.queries)]
+
+
+def change_public(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Change public pictures, as the owner does who has the tool."""
+    collection = collection_of(arena, task)
+    rows = chosen_public(collection, task.payload["pictures"])
+    seed = int(torch.randint(2**31, (), generator=generator(task.payload["seed"], "the owner's own changes")))
+    pictures = [collection.pictures[row] for row in rows.tolist()]
+    made = _changed(arena, task, desk, pictures, [collection.ids[row] for row in rows.tolist()], seed=seed)
+    cost = Cost(seconds=made.cost.seconds, samples=made.cost.samples, clean_examples=len(rows))
+    return Crafted(cost=cost, facts=made.facts)
+
+
+def chosen_public(collection: Collection, pictures: int) -> Tensor:
+    """Return at most so many rows of public pictures, chosen by id.
+
+    Raises:
+        DataError: when there are none.
+    """
+    if not len(collection.public):
+        raise DataError(f"{collection.name} has no public pictures on which an owner could learn")
+    names = [collection.ids[row] for row in collection.public.tolist()]
+    taken = pick(names, min(1.0, pictures / len(names)), seed=0, purpose="changed by the owner")
+    return collection.public[torch.from_numpy(taken)]
+
+
+def _changed(
+    arena: Retrieval, task: Task, desk: Desk, pictures: Sequence[Tensor], names: Sequence[str], *, seed: int
+) -> Crafted:
+    warm_up(arena.rules.device)
+    collection = collection_of(arena, task)
+    method = arena.composed("move", task.payload["move"]["spelling"]).method
+    context = QueryContext(
+        networks=tuple(read_describer(arena, need, desk) for need in task.needs),
+        public=[collection.pictures[row] for row in collection.public.tolist()],
+        seed=seed,
+        device=arena.rules.device,
+    )
+    began = time.perf_counter()
+    moved = change(method, pictures, names, context=context)
+    cost = Cost(seconds=time.perf_counter() - began, samples=round(context.meter.samples))
+    save_pictures(moved, desk.folder)
+    levels = max((int((a.int() - b.int()).abs().max()) for a, b in zip(moved, pictures, strict=True)), default=0)
+    return Crafted(cost=cost, facts={"pictures": len(moved), "largest_change": levels / 255})
+
+
+def save_pictures(pictures: Sequence[Tensor], folder: Path) -> None:
+    """Write pictures uint8 [3, H, W] of any sizes."""
+    save_file({f"{at:06d}": picture.contiguous() for at, picture in enumerate(pictures)}, folder / PICTURES)
+
+
+def read_pictures(folder: Path) -> list[Tensor]:
+    """Read what `save_pictures` wrote."""
+    held = load_file(folder / PICTURES)
+    return [held[name] for name in sorted(held)]
+
+
+def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Fine-tune a backbone on the public pictures, untouched and changed.
+
+    Raises:
+        DataError: for one with weights from elsewhere, whose training nobody here knows.
+    """
+    warm_up(arena.rules.device)
+    collection, seed = collection_of(arena, task), task.payload["seed"]
+    base, *known = task.needs
+    _, backbone = read_backbone(base.payload["backbone"]["spelling"], "backbone")
+    if not isinstance(backbone, Small):
+        raise DataError("only small backbones, which were trained here, can be adapted; others bring no training")
+    asked = Adaptation(**task.payload["asked"], known=())
+    examples, classes = public_examples(collection, backbone.side)
+    side = examples.pictures.shape[-1]
+    label = dict(zip(collection.public.tolist(), examples.labels.tolist(), strict=True))
+    pictures, labels = [examples.pictures], [examples.labels]
+    for need in known:
+        rows = chosen_public(collection, need.payload["pictures"])
+        pictures.append(torch.stack([_sided(one, side) for one in read_pictures(desk.artifact(need))]))
+        labels.append(torch.tensor([label[row] for row in rows.tolist()]))
+    describer = read_describer(arena, base, desk).requires_grad_(True)
+    recipe, began = backbone.recipe(), time.perf_counter()
+    log = fit_describer(
+        describer,
+        Examples(pictures=torch.cat(pictures), labels=torch.cat(labels)),
+        classes,
+        scale=backbone.scale,
+        recipe=Recipe(epochs=asked.epochs or recipe.epochs, lr=asked.lr or recipe.lr),
+        seed=int(torch.randint(2**31, (), generator=generator(seed, "adapted"))),
+        steps=backbone.batch_steps(),
+        model_steps=backbone.model_steps(),
+        device=arena.rules.device,
+        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
+    )
+    save_weights(describer, desk.folder / WEIGHTS)
+    cost = Cost(seconds=time.perf_counter() - began, samples=log.samples, clean_examples=len(examples))
+    return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
+
+
+def make_purifier(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
+    """Train a network that takes changes away; with none to know, it learns from untouched pictures alone."""
+    warm_up(arena.rules.device)
+    collection, seed = collection_of(arena, task), task.payload["seed"]
+    asked = Purification(**task.payload["asked"], known=())
+    rows = chosen_public(collection, asked.pictures)
+    own = [collection.pictures[row] for row in rows.tolist()]
+    given, clean = list(own), list(own)
+    for need in task.needs:
+        given += read_pictures(desk.artifact(need))
+        clean += own
+    network = blank_purifier(asked.width, seed=seed)
+    began = time.perf_counter()
+    seen = fit_purifier(network, given, clean, asked=asked, seed=seed, device=arena.rules.device)
+    save_weights(network, desk.folder / WEIGHTS)
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=seen, clean_examples=len(rows)))
+
+
+def _sided(picture: Tensor, side: int) -> Tensor:
+    if tuple(picture.shape[1:]) == (side, side):
+        return picture
+    shown = torch.nn.functional.interpolate(picture[None].float(), size=(side, side), mode="bilinear", antialias=True)
+    return shown.round().clamp(0, 255).to(torch.uint8)[0]
+
+
+def describer_of(arena: Retrieval, task: Task, desk: Desk) -> Describer | None:
+    """Return what an index looks through, None where it has no backbone."""
+    need = next((need for need in task.needs if need.kind in ("backbone", "adapted")), None)
+    return None if need is None else read_describer(arena, need, desk)
+
+
+def read_describer(arena: Retrieval, need: Task, desk: Desk) -> Describer:
+    """Read a backbone or an adapted one, on the device, in evaluation mode."""
+    base = need if need.kind == "backbone" else need.needs[0]
+    _, backbone = read_backbone(base.payload["backbone"]["spelling"], "backbone")
+    describer = backbone.blank(collection_of(arena, need), seed=need.payload["seed"])
+    if need is not base or backbone.stored:
+        load_weights(describer, desk.artifact(need) / WEIGHTS)
+    place(describer, arena.rules.device)
+    return describer.eval()
+
+
+def engine_of(arena: Retrieval, task: Task) -> Engine:
+    """Return the engine of an index's task."""
+    return arena.composed("model", task.payload["model"]["spelling"]).method
+
+
+def collection_of(arena: Retrieval, task: Task) -> Collection:
+    """Return the collection of a task."""
+    return arena.collection(task.payload["data"]["spelling"])

@@ -1,0 +1,1 @@
+"""How networks that describe pictures are come by, one file each."""

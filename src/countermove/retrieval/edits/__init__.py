@@ -1,0 +1,1 @@
+"""What may happen to a query on its way, one file each."""

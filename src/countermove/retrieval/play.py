@@ -1,0 +1,200 @@
+"""The work of a cell: the collection is searched with every query, as it is and changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from countermove.game.cell import Cost, Desk, Outcome, Task, Units
+from countermove.learning.scoring import warm_up
+from countermove.nets.weights import load_weights
+from countermove.pixels.jpeg import jpeg
+from countermove.pixels.rounding import to_float
+from countermove.pixels.squeezes import gray
+from countermove.pixels.ssim import ssim
+from countermove.retrieval.artifacts import (
+    WEIGHTS,
+    collection_of,
+    describer_of,
+    query_ids,
+    read_index,
+    read_pictures,
+)
+from countermove.retrieval.collection import Collection, Wanted, cropped
+from countermove.retrieval.engine import Index
+from countermove.retrieval.evaluation import evaluate
+from countermove.retrieval.plan import Expansion, Plan
+from countermove.retrieval.purifying import PurifierNetwork, blank_purifier, purified
+
+if TYPE_CHECKING:
+    from countermove.retrieval.arena import Retrieval
+
+SMALLEST_SSIM = 11
+SENT = 75
+"""JPEG quality at which pictures are mostly sent."""
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use as many threads as the keys say."""
+    torch.set_num_threads(threads)
+
+
+def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
+    """Search with every query, as it is and changed."""
+    warm_up(arena.rules.device)
+    collection, plan = collection_of(arena, task), arena.plan(task.payload["countermove"]["spelling"])
+    move, leak = task.need("move"), task.need("leak")
+    began = time.perf_counter()
+    indexes = [read_index(arena, need, desk) for need in task.needs if need.kind == "index"]
+    if leak is not None:
+        rows = load_file(desk.artifact(leak) / "rows.safetensors")["rows"]
+        for index in indexes:
+            _replaced(index, collection, rows, read_pictures(desk.artifact(leak)))
+    clean = [
+        cropped(collection.pictures[row], box)
+        for row, box in zip(collection.queries.tolist(), collection.boxes, strict=True)
+    ]
+    moved = clean if move is None else read_pictures(desk.artifact(move))
+    purifier = _purifier(arena, task, desk)
+    names, seed = query_ids(collection), task.payload["seed"]
+
+    def searched(pictures: Sequence[Tensor]) -> Tensor:
+        edited = [
+            _edited(one, name, plan, purifier, seed, arena.rules.device)
+            for one, name in zip(pictures, names, strict=True)
+        ]
+        return answered(edited, indexes, collection, plan)
+
+    before = searched(clean)
+    after = before if move is None else searched(moved)
+    seconds = time.perf_counter() - began
+    wanted = next(iter(collection.wanted.values()))
+    found = [evaluate(scores, wanted, collection.indexed) for scores in (before, after)]
+    judged = (~found[0].ap.isnan()).nonzero().flatten()
+    describers = [describer_of(arena, need, desk) for need in task.needs if need.kind == "index"]
+    kept = sum(_size(one) for one in describers) + _size(purifier)
+    metrics = {
+        "map_before": float(found[0].ap[judged].mean()),
+        "map_after": float(found[1].ap[judged].mean()),
+        **_likeness(clean, moved),
+        **{f"precision_{k}_before": float(found[0].precision[k][judged].mean()) for k in found[0].precision},
+        **{f"precision_{k}_after": float(found[1].precision[k][judged].mean()) for k in found[1].precision},
+        "map_chance": map_chance(wanted, collection),
+    }
+    for other, names_of in list(collection.wanted.items())[1:]:
+        pair = [evaluate(scores, names_of, collection.indexed).ap for scores in (before, after)]
+        metrics |= {f"map_before_{other}": float(pair[0].nanmean()), f"map_after_{other}": float(pair[1].nanmean())}
+    return Outcome(
+        metrics=metrics,
+        units=Units(ids=[names[at] for at in judged.tolist()], outcome=found[1].ap[judged].tolist()),
+        chance=None,
+        cost=Cost(
+            seconds=seconds,
+            samples=len(clean) * (1 if plan.views is None else len(plan.views(clean[0]))),
+            parameters_changed=_size(purifier) + (kept - _size(purifier) if plan.adaptation else 0),
+            bytes_stored=4 * kept,
+        ),
+        tables={
+            "average_precision": torch.stack([found[0].ap[judged], found[1].ap[judged]], dim=1).tolist(),
+            "first": [top.tolist() for top in (before, after)[1].topk(min(5, before.shape[1]), dim=1).indices[judged]],
+            "first_before": [top.tolist() for top in before.topk(min(5, before.shape[1]), dim=1).indices[judged]],
+        },
+    )
+
+
+def answered(queries: Sequence[Tensor], indexes: Sequence[Index], collection: Collection, plan: Plan) -> Tensor:
+    """Return the scores [Q, M] of edited queries, joined over views, engines and first results."""
+    views = [plan.views(query) if plan.views else (query,) for query in queries]
+    flat = [view for one in views for view in one]
+    owner = torch.repeat_interleave(torch.arange(len(queries)), torch.tensor([len(one) for one in views]))
+    joined = torch.zeros(len(queries), len(collection.indexed), dtype=torch.float64)
+    for index in indexes:
+        scores = index.scores(flat).double()
+        mean = torch.zeros_like(joined).index_add_(0, owner, scores)
+        mean = mean / torch.bincount(owner, minlength=len(queries))[:, None]
+        if plan.expansion is not None:
+            mean = _expanded(mean, index, collection, plan.expansion)
+        joined = mean if len(indexes) == 1 else joined + unit_range(mean)
+    return joined
+
+
+def unit_range(scores: Tensor) -> Tensor:
+    """Return every query's scores [Q, M], moved and scaled to 0..1; equal ones become 0."""
+    low, high = scores.amin(1, keepdim=True), scores.amax(1, keepdim=True)
+    return (scores - low) / (high - low).clamp(min=1e-12)
+
+
+def _expanded(scores: Tensor, index: Index, collection: Collection, asked: Expansion) -> Tensor:
+    """Return the scores with those of the first results as queries added."""
+    scaled = unit_range(scores)
+    top = scaled.topk(min(asked.top, scaled.shape[1]), dim=1)
+    rows = top.indices.unique()
+    found = unit_range(index.scores([collection.pictures[int(collection.indexed[row])] for row in rows]).double())
+    at = {int(row): place for place, row in enumerate(rows.tolist())}
+    total = scaled.clone()
+    for query in range(len(scaled)):
+        for row, weight in zip(top.indices[query].tolist(), top.values[query].tolist(), strict=True):
+            total[query] += weight**asked.alpha * found[at[row]]
+    return total
+
+
+def _replaced(index: Index, collection: Collection, rows: Tensor, pictures: Sequence[Tensor]) -> None:
+    """Put changed pictures into an index in the place of the untouched ones.
+
+    `remove` and `add` would change the order of columns, so all behind the first one are taken out and put back.
+    """
+    column = {row: at for at, row in enumerate(collection.indexed.tolist())}
+    changed = dict(zip(rows.tolist(), pictures, strict=True))
+    first = min((column[row] for row in changed), default=len(column))
+    behind = collection.indexed[first:].tolist()
+    index.remove(range(first, len(column)))
+    index.add([changed.get(row, collection.pictures[row]) for row in behind])
+
+
+def _purifier(arena: Retrieval, task: Task, desk: Desk) -> PurifierNetwork | None:
+    need = task.need("purifier")
+    if need is None:
+        return None
+    network = blank_purifier(need.payload["asked"]["width"], seed=need.payload["seed"])
+    load_weights(network, desk.artifact(need) / WEIGHTS)
+    return network.eval()
+
+
+def _edited(picture: Tensor, name: str, plan: Plan, purifier: PurifierNetwork | None, seed: int, device: str) -> Tensor:
+    if purifier is not None:
+        picture = purified(purifier, picture, device=device)
+    for edit in plan.edits:
+        picture = edit(picture, name, seed)
+    return picture
+
+
+def _likeness(clean: Sequence[Tensor], moved: Sequence[Tensor]) -> dict[str, float]:
+    """Return mean SSIM of RGB, of gray, and after JPEG, of queries that are large enough for it."""
+    pairs = [
+        (to_float(b[None]), to_float(a[None]))
+        for a, b in zip(clean, moved, strict=True)
+        if min(a.shape[1:]) >= SMALLEST_SSIM
+    ]
+    if not pairs:
+        return {}
+    rgb = torch.cat([ssim(b, a) for b, a in pairs]).mean()
+    one = torch.cat([ssim(gray(b), gray(a)) for b, a in pairs]).mean()
+    sent = torch.cat([ssim(jpeg(b, quality=SENT), a) for b, a in pairs]).mean()
+    return {"ssim": float(rgb), "ssim_gray": float(one), "ssim_jpeg": float(sent)}
+
+
+def map_chance(wanted: Sequence[Wanted], collection: Collection, draws: int = 50) -> float:
+    """Return the mean average precision of random orders, over so many of them."""
+    source = torch.Generator().manual_seed(0)
+    shape = (len(wanted), len(collection.indexed))
+    found = [evaluate(torch.rand(shape, generator=source), wanted, collection.indexed).ap for _ in range(draws)]
+    return float(torch.stack(found).nanmean())
+
+
+def _size(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,1 @@
+"""What the owner of an engine does about changed queries, one file each."""
