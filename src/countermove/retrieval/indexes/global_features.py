@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, did_you_mean
-from countermove.retrieval.collection import Pictures
+from countermove.retrieval.backbone import Describer
+from countermove.retrieval.collection import Collection, Pictures
 from countermove.retrieval.indexes.cedd import DIM as CEDD_DIM
 from countermove.retrieval.indexes.cedd import cedd, cedd_distances
 from countermove.retrieval.indexes.gist import DIM as GIST_DIM
@@ -64,6 +65,25 @@ class GlobalFeatures:
             DataError: when there are none, or one is not uint8 [3, H, W].
         """
         return GlobalIndex(self, self.describe(pictures))
+
+    def looks(self) -> None:
+        """Return None: it looks through no backbone."""
+
+    def index(
+        self,
+        collection: Collection,
+        pictures: Sequence[Tensor],
+        *,
+        describer: Describer | None,
+        seed: int,
+        device: str,
+    ) -> GlobalIndex:
+        """Return an index of pictures; nothing is learned, on the CPU."""
+        return self.build(pictures)
+
+    def opened(self, folder: Path, *, describer: Describer | None, device: str) -> GlobalIndex:
+        """Return an index that was saved, as `load` does."""
+        return self.load(folder)
 
     def load(self, folder: Path) -> GlobalIndex:
         """Load an index.

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.randomness import generator
-from countermove.retrieval.collection import Pictures
+from countermove.retrieval.backbone import Describer
+from countermove.retrieval.collection import Collection, Pictures, Read
 from countermove.retrieval.indexes.inverted import Features, InvertedLists, Weight, weights_of
 from countermove.retrieval.indexes.stored import checked, kept_rows, read_facts, read_index, stored_tensor, write_index
 from countermove.retrieval.indexes.vocabulary import Vocabulary, learn_vocabulary
@@ -144,6 +145,31 @@ class LocalFeatures:
             words, bits = vocabulary.thresholds.shape
             raise ConfigError(f"the vocabulary has {words} words of {bits} bits; asked are {self.words} of {self.bits}")
         return LocalIndex(self, vocabulary, _entries(self, vocabulary, pictures))
+
+    def looks(self) -> None:
+        """Return None: it looks through no backbone."""
+
+    def index(
+        self,
+        collection: Collection,
+        pictures: Sequence[Tensor],
+        *,
+        describer: Describer | None,
+        seed: int,
+        device: str,
+    ) -> LocalIndex:
+        """Return an index of pictures, with a vocabulary learned from the collection's public ones, on the CPU.
+
+        Raises:
+            ConfigError: when these have too few descriptors for so many words.
+        """
+        rows = collection.public.tolist()
+        public = Read(len(rows), lambda row: collection.pictures[rows[row]])
+        return self.build(pictures, self.train(public, seed=seed))
+
+    def opened(self, folder: Path, *, describer: Describer | None, device: str) -> LocalIndex:
+        """Return an index that was saved, as `load` does."""
+        return self.load(folder)
 
     def load(self, folder: Path, *, vocabulary: Vocabulary | None = None) -> LocalIndex:
         """Load an index with the vocabulary it was built by.
