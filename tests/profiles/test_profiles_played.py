@@ -31,7 +31,7 @@ DEEP, ATT, VOTE = (
     METHODS.compose("model", f'{name}(epochs=20, features="{LOOKS}")').spelling
     for name in ("deep-sets", "att-mil", "majority-vote")
 )
-POISON = "poisoned-training(pivot='nat-i(choice=best)')"
+POISON = METHODS.compose("move", "poisoned-training(pivot='nat-i(choice=best)')").spelling
 TABLE: dict[str, Any] = {
     "arena": "profiles",
     "data": DATA,
@@ -234,7 +234,7 @@ def test_the_verdict_and_the_panels(played: tuple[Summary, Results]) -> None:
         ({"moves": ["nat-i(model=deepsets)"]}, "deep-sets"),
         ({"countermoves": ["back-off(share=1)"]}, "share"),
         ({"countermoves": ["detector+detector(drop=false)"]}, "twice"),
-        ({"countermoves": ["adversarial-training(known=[none])"]}, "none"),
+        ({"countermoves": ["adversarial-training(known=[none])"]}, "known"),
         ({"moves": ["poisoned-training(pivot=none)"]}, "pivot"),
         ({"models": ["deep-sets(features=bigg)"]}, "small"),
     ],

@@ -26,8 +26,10 @@ from countermove.retrieval.data.grocery import Grocery
 from countermove.retrieval.data.landmarks import Landmarks
 from countermove.retrieval.data.planted import PlantedScenes
 from countermove.retrieval.data.reading import shrunk_box, shrunk_size
+from countermove.retrieval.engine import Engine
 from countermove.retrieval.evaluation import evaluate
 from countermove.retrieval.indexes.global_features import GlobalFeatures
+from countermove.retrieval.indexes.local_features import LocalFeatures
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,25 @@ def test_planted_settings_are_checked(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=name):
         dataclasses.replace(TINY, **wrong)
+
+
+@pytest.mark.parametrize(
+    "engine", [GlobalFeatures(), LocalFeatures(words=60, contrast=0.02, rounds=2)], ids=["global", "local"]
+)
+def test_engines_index_a_collection_and_open_what_they_saved(engine: Engine, tmp_path: Path) -> None:
+    if isinstance(engine, LocalFeatures):
+        pytest.importorskip("cv2", reason="keypoints need OpenCV: pip install 'countermove[retrieval]'")
+    scenes = dataclasses.replace(TINY, side=64)()
+    pictures = [scenes.pictures[row] for row in scenes.indexed.tolist()]
+    assert engine.looks() is None
+    index = engine.index(scenes, pictures, describer=None, seed=0, device="cpu")
+    queries = [scenes.pictures[row] for row in scenes.queries.tolist()]
+    scores = index.scores(queries)
+    chance = evaluate(torch.zeros_like(scores), scenes.wanted[""], scenes.indexed).mean_ap
+    assert evaluate(scores, scenes.wanted[""], scenes.indexed).mean_ap > 1.5 * chance
+    index.save(tmp_path / "index")
+    opened = engine.opened(tmp_path / "index", collection, describer=None, device="cpu")
+    assert torch.equal(opened.scores(queries), scores)
 
 
 # One's own folder.
@@ -283,6 +304,8 @@ def test_boxes_shrink_with_their_pictures(tmp_path: Path) -> None:
     put(tmp_path / "x.png", height=100, width=200)
     assert shrunk_box(tmp_path / "x.png", (20, 10, 120.4, 90), 100, name="x") == (10, 5, 60, 45)
     assert shrunk_box(tmp_path / "x.png", (-0.5, 0, 200.7, 100), 50, name="x") == (0, 0, 50, 25)
+    put(tmp_path / "long.png", height=9, width=3000)
+    assert shrunk_box(tmp_path / "long.png", (300, 0, 1500, 9), 100, name="long") == (10, 0, 50, 1)
     corner = shrunk_box(tmp_path / "x.png", (198, 98, 200, 100), 20, name="x")
     picture = torch.zeros(3, *reversed(shrunk_size((200, 100), 20)), dtype=torch.uint8)
     assert cropped(picture, corner).shape == (3, 1, 1)

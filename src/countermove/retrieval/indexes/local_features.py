@@ -16,7 +16,7 @@ from torch import Tensor
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.randomness import generator
 from countermove.retrieval.backbone import Describer
-from countermove.retrieval.collection import Collection, Pictures
+from countermove.retrieval.collection import Collection, Pictures, Read
 from countermove.retrieval.indexes.inverted import Features, InvertedLists, Weight, weights_of
 from countermove.retrieval.indexes.stored import checked, kept_rows, read_facts, read_index, stored_tensor, write_index
 from countermove.retrieval.indexes.vocabulary import Vocabulary, learn_vocabulary
@@ -101,25 +101,6 @@ class LocalFeatures:
         learned = {} if vocabulary is None else {"vocabulary": vocabulary.digest}
         return {"engine": "local", "version": self.version, **settings, **learned}
 
-    def looks(self) -> str | None:
-        """Return nothing: it has no network."""
-        return None
-
-    def index(
-        self, collection: Collection, pictures: Sequence[Tensor], *, describer: Describer | None, seed: int, device: str
-    ) -> LocalIndex:
-        """Return an index of pictures, by words that are learned from the collection's public ones.
-
-        Raises:
-            DataError: when those have too few keypoints for so many words.
-        """
-        public = [collection.pictures[row] for row in collection.public.tolist()]
-        return self.build(pictures, self.train(public, seed=seed))
-
-    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> LocalIndex:
-        """Return an index that was saved."""
-        return self.load(folder)
-
     def describe(self, picture: Tensor) -> tuple[np.ndarray, Tensor]:
         """Return a picture's keypoints, x and y float32 [n, 2], and their descriptors, float32 [n, 128].
 
@@ -164,6 +145,31 @@ class LocalFeatures:
             words, bits = vocabulary.thresholds.shape
             raise ConfigError(f"the vocabulary has {words} words of {bits} bits; asked are {self.words} of {self.bits}")
         return LocalIndex(self, vocabulary, _entries(self, vocabulary, pictures))
+
+    def looks(self) -> None:
+        """Return None: it looks through no backbone."""
+
+    def index(
+        self,
+        collection: Collection,
+        pictures: Sequence[Tensor],
+        *,
+        describer: Describer | None,
+        seed: int,
+        device: str,
+    ) -> LocalIndex:
+        """Return an index of pictures, with a vocabulary learned from the collection's public ones, on the CPU.
+
+        Raises:
+            ConfigError: when these have too few descriptors for so many words.
+        """
+        rows = collection.public.tolist()
+        public = Read(len(rows), lambda row: collection.pictures[rows[row]])
+        return self.build(pictures, self.train(public, seed=seed))
+
+    def opened(self, folder: Path, collection: Collection, *, describer: Describer | None, device: str) -> LocalIndex:
+        """Return an index that was saved, as `load` does."""
+        return self.load(folder)
 
     def load(self, folder: Path, *, vocabulary: Vocabulary | None = None) -> LocalIndex:
         """Load an index with the vocabulary it was built by.
