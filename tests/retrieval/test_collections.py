@@ -165,7 +165,7 @@ def test_engines_index_a_collection_and_open_what_they_saved(engine: Engine, tmp
     chance = evaluate(torch.zeros_like(scores), scenes.wanted[""], scenes.indexed).mean_ap
     assert evaluate(scores, scenes.wanted[""], scenes.indexed).mean_ap > 1.5 * chance
     index.save(tmp_path / "index")
-    opened = engine.opened(tmp_path / "index", collection, describer=None, device="cpu")
+    opened = engine.opened(tmp_path / "index", scenes, describer=None, device="cpu")
     assert torch.equal(opened.scores(queries), scores)
 
 

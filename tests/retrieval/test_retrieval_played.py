@@ -96,9 +96,9 @@ def test_units_are_queries_and_payoffs_what_they_no_longer_find(played: tuple[Su
 def test_a_clean_engine_finds_and_the_white_box_blinds_it(played: tuple[Summary, Results]) -> None:
     _, results = played
     clean = row(results, "none").metrics
-    assert clean["map_before"] > clean["map_chance"] + 0.3
+    assert clean["map_before"] > clean["map_chance"] + 0.2
     assert clean["ssim"] == pytest.approx(1)
-    assert row(results, PIRE).metrics["map_after"] < clean["map_before"] - 0.2
+    assert row(results, PIRE).metrics["map_after"] < clean["map_before"] - 0.1
     assert row(results, PIRE).metrics["map_after"] < row(results, "noise").metrics["map_after"]
 
 
