@@ -270,7 +270,15 @@ def test_features_tell_the_public_classes_apart_on_other_items(spelled: str) -> 
     assert torch.equal(torch.cdist(found[rows], centres).argmin(1), profiles.labels.repeat_interleave(3))
 
 
-@pytest.mark.parametrize("spelled", [f"small(epochs=1, network='{SMALL_NET}')", "log-mel(bands=12)", "table"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        f"small(epochs=1, network='{SMALL_NET}')",
+        "log-mel(bands=12)",
+        "x-vector(bands=12, dim=8, epochs=2, width=8)",
+        "table",
+    ],
+)
 def test_features_are_standardised(spelled: str) -> None:
     _, extractor = read_extractor(spelled, "test")
     profiles = data(extractor.media[0])

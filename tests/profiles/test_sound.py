@@ -334,6 +334,8 @@ def test_low_pass_delays_nothing_and_keeps_shape_and_range() -> None:
     assert int(found.argmax()) == 400
     assert low_pass(items, RATE, 1000).shape == items.shape
     assert low_pass(items, RATE, 1000).dtype == torch.int16
+    steady = torch.full((1, 800), 32000, dtype=torch.int16)
+    assert (low_pass(steady, RATE, 1000)[0, 250:-250] == 32000).all()
     square = torch.where(torch.arange(800) % 100 < 50, 32767, -32768).to(torch.int16)[None]
     filtered = low_pass(square, RATE, 500)
     assert (filtered[0, 10:40] > 0).all(), "an overshoot is cut, it does not wrap around"

@@ -24,9 +24,8 @@ class LogMel:
 
     Nothing is trained. Pitch is read off the autocorrelation of every frame, averaged with its loudness as the weight.
     Features are standardised by the public's clips, or by those of training profiles where there is no public.
-    Measured on Emo-DB (350 clips at 11,025 a second, profiles of 5 clips of 10 speakers, none of whom is in training
-    and test, mean over 5 folds): a logistic regression on mean features tells women from men in 91 of 100 profiles
-    without lags, and in 96 with them.
+    Measured on the set emodb (28 test profiles of women and men who are not in training, mean over 5 folds): a logistic
+    regression on the mean of a profile's features is right for 89% without lags and for 96% with them.
 
     bands:       of the spectrogram.
     window, hop: length of a frame, and from one to the next, in ms.

@@ -33,6 +33,10 @@ class XVector:
     Five layers over time (kernels 5, 3, 3, 1, 1; dilations 1, 2, 3, 1, 1), mean and deviation over all frames, a linear
     layer, whose output is the features, and a classifier of what public clips show, which is thrown away.
 
+    What it is trained to name decides what it hears. Measured on the set emodb with a logistic regression on the mean
+    of a profile's features (women against men, 3 folds): 79% right when trained on sentences, 95% when trained on two
+    speakers, a woman and a man. The paper's are speakers.
+
     bands:      of the log-mel spectrogram, standardised by the public's.
     width:      of the first four layers (paper: 512); the fifth has three times as many (paper: 1,500).
     dim:        features (paper: 512).
