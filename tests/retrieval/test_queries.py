@@ -22,9 +22,11 @@ from countermove.game import spelling
 from countermove.game.methods import build, load, read_sheet
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.ssim import ssim
 from countermove.retrieval.backbone import describe
 from countermove.retrieval.queries import QUERIES
 from countermove.retrieval.query import Meter, QueryContext, change, similarity, stored
+from countermove.retrieval.quick_ssim import QuickSsim
 
 
 @dataclass(frozen=True)
@@ -376,6 +378,15 @@ def test_pire_final_goes_further_than_published_pire_and_noise_at_a_better_ssim(
     assert found["PireFinal"][1] >= found["Pire"][1]
 
 
+@pytest.mark.parametrize("shape", [(11, 11), (24, 40)])
+def test_the_quick_ssim_is_the_usual_one(shape: tuple[int, int]) -> None:
+    clean = torch.rand(3, 3, *shape, generator=generator(0, "clean"))
+    clean[2] = 0.98
+    moved = (clean + 0.1 * torch.randn(clean.shape, generator=generator(0, "noise"))).clamp(0, 1)
+    rows = torch.tensor([2, 0])
+    assert torch.allclose(QuickSsim(clean)(moved[rows], rows), ssim(moved, clean)[rows], atol=2e-5)
+
+
 def test_pire_final_keeps_the_ssim_of_every_picture() -> None:
     flat = torch.full((2, 3, 24, 24), 0.5)
     clean = torch.cat([clean_pictures()[:2], to_float(to_uint8(flat))])
@@ -424,11 +435,11 @@ def test_several_scales_hold_at_half_size() -> None:
 
 def test_noise_has_the_ssim_asked_for_and_that_of_another_move() -> None:
     clean = clean_pictures()
-    for ssim in (0.6, 0.9):
-        saved = Bench("noise", QueryRow(f"ssim={ssim}")).saved()
+    for asked in (0.6, 0.9):
+        saved = Bench("noise", QueryRow(f"ssim={asked}")).saved()
         measured = similarity(to_float(saved), clean)
-        assert (measured >= ssim).all()
-        assert (measured < ssim + 0.02).all()
+        assert (measured >= asked).all()
+        assert (measured < asked + 0.02).all()
     other = compose("pire-final(steps=3)")
     theirs = similarity(other(clean, IDS, context=context(other)), clean)
     ours = similarity(to_float(Bench("noise", ROWS["noise"][1]).saved()), clean)

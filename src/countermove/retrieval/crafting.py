@@ -17,9 +17,9 @@ from countermove.pixels.randomness import generator, per_sample
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.steps import frozen
 from countermove.retrieval.query import QueryContext, Together, similarity
+from countermove.retrieval.quick_ssim import WINDOW, QuickSsim
 
-SSIM_SIDE = 11
-HALVINGS = 10
+HALVINGS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +88,19 @@ def random_signs(like: Tensor, ids: Sequence[str], seed: int, purpose: str) -> T
     return per_sample(seed, purpose, ids, lambda g: torch.randint(0, 2, shape, generator=g) * 2.0 - 1).to(like)
 
 
-def largest(score: Callable[[Tensor], Tensor], floor: float | Tensor, *, most: float = 1.0) -> Tensor:
+def largest(
+    score: Callable[[Tensor], Tensor], floor: float | Tensor, *, most: float = 1.0, halvings: int = HALVINGS
+) -> Tensor:
     """Return the largest number in [0, most] for every picture, [N, 1, 1, 1], whose score is not below the floor.
 
-    The score falls with the number. Ten halvings find it to a thousandth of `most`, from below.
+    The score falls with the number. It is found to `most` over 2 to the number of halvings, from below.
     """
     whole = score(torch.tensor(most)) >= floor
     low = torch.zeros(len(whole), 1, 1, 1, device=whole.device)
+    if whole.all():
+        return low + most
     high = torch.full_like(low, most)
-    for _ in range(HALVINGS):
+    for _ in range(halvings):
         middle = (low + high) / 2
         fine = (score(middle) >= floor).view_as(low)
         low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
@@ -146,17 +150,21 @@ def descend(
         context: for the seed and the meter.
     """
     sense = -1.0 if toward else 1.0
-    radius, shape = allowed(descent, clean, start), (clean.shape[2], clean.shape[3])
+    shape = (clean.shape[2], clean.shape[3])
     best, least = clean.clone(), clean.new_full((len(clean),), math.inf)
     rows = torch.arange(len(clean), device=clean.device)
-    change = clip(torch.minimum(radius, radius.new_tensor(descent.step)) * start, clean)
+    change = clip(min(descent.eps, descent.step) * start, clean)
     direction = torch.zeros_like(change)
+    ssim = QuickSsim(clean) if descent.floor and min(shape) >= WINDOW else None
     with frozen(network):
         for size in [*descent.sizes(shape, context.seed), None]:
+            own_size = size in (None, shape)
+            if own_size:
+                change = lessened(descent.floor, change, clean[rows], rows, ssim)
             saved = clean[rows] + (255 * change).round() / 255
             gradient, likeness = _look(network, saved, size, shape, aim, rows, sense)
             context.meter.samples += len(rows) * len(network.parts) * _cost(size, shape)
-            if size in (None, shape):
+            if own_size:
                 better = likeness < least[rows]
                 best[rows[better]], least[rows[better]] = saved[better], likeness[better]
             left = least[rows] > sense * descent.enough
@@ -165,8 +173,8 @@ def descend(
             rows, change, direction, gradient = rows[left], change[left], direction[left], gradient[left]
             strength = gradient.abs().mean((1, 2, 3), keepdim=True)
             direction = descent.momentum * direction + torch.where(strength > 0, gradient / strength, 0)
-            change = change - descent.step * direction.sign()
-            change = clip(torch.minimum(torch.maximum(change, -radius[rows]), radius[rows]), clean[rows])
+            change = (change - descent.step * direction.sign()).clamp(-descent.eps, descent.eps)
+            change = clip(change, clean[rows])
     return raised(descent.floor, best, clean)
 
 
@@ -197,17 +205,17 @@ def _cost(size: tuple[int, int] | None, shape: tuple[int, int]) -> float:
     return 0.5 if size is None else size[0] * size[1] / (shape[0] * shape[1])
 
 
-def allowed(descent: Descent, clean: Tensor, start: Tensor) -> Tensor:
-    """Return every picture's radius, [N, 1, 1, 1]: eps, or less where signs of that size would go below the floor."""
-    whole = torch.full((len(clean), 1, 1, 1), descent.eps, device=clean.device, dtype=clean.dtype)
-    if not descent.floor or not descent.eps or min(clean.shape[2:]) < SSIM_SIDE:
-        return whole
-    return whole * largest(lambda share: similarity((clean + share * whole * start).clamp(0, 1), clean), descent.floor)
+def lessened(floor: float, change: Tensor, clean: Tensor, rows: Tensor, ssim: QuickSsim | None) -> Tensor:
+    """Return as much of the change as about keeps the SSIM, whose distance to 1 grows with the square of a change."""
+    if ssim is None:
+        return change
+    away = 1 - ssim(clean + change, rows)
+    return change * ((1 - floor) / away.clamp(min=1e-9)).sqrt().clamp(max=1).view(-1, 1, 1, 1)
 
 
 def raised(floor: float, moved: Tensor, clean: Tensor) -> Tensor:
     """Return pictures with 8 bits and as much of their change as leaves them the SSIM."""
-    if not floor or min(clean.shape[2:]) < SSIM_SIDE:
+    if not floor or min(clean.shape[2:]) < WINDOW:
         return moved
     share = largest(lambda s: similarity(clean + s * (moved - clean), clean), floor)
     return to_float(to_uint8(clean + share * (moved - clean))).to(clean)

@@ -15,15 +15,16 @@ from countermove.game.cell import digest
 from countermove.game.methods import build, load
 from countermove.game.spelling import Named
 from countermove.pixels.randomness import per_sample
-from countermove.retrieval.crafting import SSIM_SIDE, largest
+from countermove.retrieval.crafting import largest
 from countermove.retrieval.queries import QUERIES
 from countermove.retrieval.query import QueryContext, similarity, stored
+from countermove.retrieval.quick_ssim import WINDOW
 
 if TYPE_CHECKING:
     from countermove.retrieval.query import Query
 
-LOUDEST = 1.0
-"""Largest standard deviation that is looked for."""
+LOUDEST, HALVINGS = 1.0, 10
+"""Largest standard deviation that is looked for; how often it is halved: to a quarter of a level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class MatchedNoise:
         Raises:
             DataError: when a side is under 11 pixels, where there is no SSIM.
         """
-        if min(pictures.shape[2:]) < SSIM_SIDE:
+        if min(pictures.shape[2:]) < WINDOW:
             raise DataError(f"pictures of {pictures.shape[3]} x {pictures.shape[2]} have no SSIM; 11 x 11 are needed")
         clean, floor = pictures.to(context.device), torch.full((len(pictures),), self.ssim, device=context.device)
         if self.like:
@@ -74,7 +75,9 @@ class MatchedNoise:
             floor = similarity(moved.float() / 255, clean)
         shape = clean.shape[1:]
         noise = per_sample(context.seed, "noise", ids, lambda source: torch.randn(shape, generator=source)).to(clean)
-        deviation = largest(lambda sigma: similarity(_with(clean, sigma, noise), clean), floor, most=LOUDEST)
+        deviation = largest(
+            lambda sigma: similarity(_with(clean, sigma, noise), clean), floor, most=LOUDEST, halvings=HALVINGS
+        )
         return _with(clean, deviation, noise).to(pictures)
 
     def _read(self) -> tuple[str, Query]:

@@ -23,9 +23,9 @@ class PireFinal:
 
     backbones: whose descriptors are moved away, all at once.
     eps:       radius (L-infinity), in [0, 1] pixel units; about the largest change that refined PIRE sends.
-    floor:     SSIM that every picture keeps: where random signs of eps would go below it, its radius is smaller, and
-               the finished change is scaled down where it still does. 0: no limit. Pictures with a side under 11 pixels
-               have no SSIM and keep eps alone.
+    floor:     SSIM that every picture keeps: whenever its change would go below, all of it is made smaller. Where a
+               picture is busy eps is the limit, where it is flat the floor. 0: no floor. Pictures with a side under 11
+               pixels have no SSIM and keep eps alone.
     step:      length of a step, likewise; the first one goes to random signs, as a picture's distance to itself has no
                gradient.
     steps:     how many, at most.
@@ -44,7 +44,7 @@ class PireFinal:
     floor: float = 0.8
     step: float = 2 / 255
     steps: int = 40
-    momentum: float = 0.8
+    momentum: float = 0.5
     scales: tuple[float, ...] = (1.0, 0.7)
     jitter: float = 0.1
     centred: bool = True
