@@ -178,7 +178,7 @@ def test_shared_work_is_done_once(played: tuple[Summary, Results]) -> None:
     }
     assert len(plain) == 1
     again = play(resolve(make_config(TABLE)), summary.run.path)
-    assert again.done == 0
+    assert not again.done
 
 
 def test_who_pays_for_what(played: tuple[Summary, Results]) -> None:
