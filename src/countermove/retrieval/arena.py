@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from countermove import learning, nets, pixels, retrieval
 from countermove.errors import ConfigError
 from countermove.game import spelling
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from countermove.retrieval.plan import Known, Plan, Purification
 
 NONE = "none"
-ABOVE_CHANCE = 0.05
+ABOVE_CHANCE, LEAST = 0.05, 1e-9
 
 
 class Retrieval:
@@ -91,7 +93,7 @@ class Retrieval:
 
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return the share of the mean average precision that is lost."""
-        return 1 - mean / reference
+        return (reference - mean) / np.maximum(reference, LEAST)
 
     def not_learned(self, metrics: Mapping[str, float]) -> str:
         """Return why an engine proves nothing that hardly finds more than a random order would."""
