@@ -113,6 +113,7 @@ class Backbone(Protocol):
 BACKBONES = {
     "small": "countermove.retrieval.backbones.small:Small",
     "public": "countermove.retrieval.backbones.public:Public",
+    "stolen": "countermove.retrieval.backbones.stolen:Stolen",
 }
 
 

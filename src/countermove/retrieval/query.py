@@ -29,6 +29,8 @@ from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.ssim import ssim
 from countermove.retrieval.backbone import TARGET, describe, read_backbone
 
+Limit = Literal["linf"] | None
+"""Which change of a value a move limits, if any."""
 AT_ONCE = 16
 """Pictures of one shape that are changed together."""
 PUBLIC_SEEN = 256
@@ -83,7 +85,7 @@ class Query(Protocol):
     """A move of this arena."""
 
     version: ClassVar[int]
-    norm: ClassVar[Literal["linf"] | None]
+    norm: ClassVar[Limit]
 
     def surrogates(self) -> tuple[str, ...]:
         """Return the backbones it is made on, canonically spelled."""

@@ -73,7 +73,7 @@ class Small:
 
     def blank(self, collection: Collection, *, seed: int) -> Describer:
         """Return the untrained network."""
-        side = self.side or _common_side(collection)
+        side = self.side or common_side(collection)
         network = build_network(self.network, 2, side, generator(seed, "backbone", self.build))
         trunk = trunk_of(network)
         with torch.no_grad():
@@ -174,12 +174,12 @@ def public_examples(collection: Collection, side: int = 0) -> tuple[Examples, in
     names, labels = torch.unique(collection.public_labels, return_inverse=True)
     if len(names) < 2:
         raise DataError(f"{collection.name}: its public pictures show {len(names)} kinds of things; a backbone needs 2")
-    side = side or _common_side(collection)
+    side = side or common_side(collection)
     pictures = torch.stack([resized(collection.pictures[row], side) for row in collection.public.tolist()])
     return Examples(pictures=pictures, labels=labels), len(names)
 
 
-def _common_side(collection: Collection) -> int:
+def common_side(collection: Collection) -> int:
     """Return the side of the public pictures where all are squares of one size, else the usual one."""
     shapes = {tuple(collection.pictures[row].shape[1:]) for row in collection.public.tolist()}
     sides = {side for shape in shapes for side in shape}

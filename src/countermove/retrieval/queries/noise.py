@@ -17,7 +17,7 @@ from countermove.game.spelling import Named
 from countermove.pixels.randomness import per_sample
 from countermove.retrieval.crafting import largest
 from countermove.retrieval.queries import QUERIES
-from countermove.retrieval.query import QueryContext, similarity, stored
+from countermove.retrieval.query import Limit, QueryContext, similarity, stored
 from countermove.retrieval.quick_ssim import WINDOW
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class MatchedNoise:
     """
 
     version: ClassVar[int] = 1
-    norm: ClassVar[None] = None
+    norm: ClassVar[Limit] = None
     ssim: float = 0.8
     like: str = ""
 

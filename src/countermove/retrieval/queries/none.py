@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from countermove.retrieval.query import QueryContext
+from countermove.retrieval.query import Limit, QueryContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class NoChange:
     """The query as it is: what every other is compared with."""
 
     version: ClassVar[int] = 1
-    norm: ClassVar[None] = None
+    norm: ClassVar[Limit] = None
 
     def surrogates(self) -> tuple[str, ...]:
         """Return none."""

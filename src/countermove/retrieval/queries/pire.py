@@ -12,7 +12,7 @@ from torch import Tensor
 from countermove.errors import ConfigError
 from countermove.pixels.randomness import per_sample
 from countermove.pixels.steps import frozen
-from countermove.retrieval.query import TARGET, QueryContext, read_surrogates
+from countermove.retrieval.query import TARGET, Limit, QueryContext, read_surrogates
 
 Output = Literal["refined", "plain"]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,7 +43,7 @@ class Pire:
     """
 
     version: ClassVar[int] = 1
-    norm: ClassVar[None] = None
+    norm: ClassVar[Limit] = None
     backbones: tuple[str, ...] = (TARGET,)
     steps: int = 500
     eps: float = 10 / 255

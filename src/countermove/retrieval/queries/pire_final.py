@@ -11,7 +11,7 @@ from torch import Tensor
 
 from countermove.pixels.steps import frozen
 from countermove.retrieval.crafting import Aim, Descent, descend, random_signs
-from countermove.retrieval.query import TARGET, QueryContext, read_surrogates
+from countermove.retrieval.query import TARGET, Limit, QueryContext, read_surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class PireFinal:
     """
 
     version: ClassVar[int] = 1
-    norm: ClassVar[str] = "linf"
+    norm: ClassVar[Limit] = "linf"
     backbones: tuple[str, ...] = (TARGET,)
     eps: float = 20 / 255
     floor: float = 0.8

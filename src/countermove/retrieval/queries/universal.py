@@ -16,7 +16,7 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float
 from countermove.pixels.steps import frozen
 from countermove.retrieval.crafting import Aim, clip, raised
-from countermove.retrieval.query import TARGET, QueryContext, Together, read_surrogates
+from countermove.retrieval.query import TARGET, Limit, QueryContext, Together, read_surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Universal:
     """
 
     version: ClassVar[int] = 1
-    norm: ClassVar[str] = "linf"
+    norm: ClassVar[Limit] = "linf"
     backbones: tuple[str, ...] = (TARGET,)
     eps: float = 20 / 255
     floor: float = 0.8
