@@ -24,7 +24,7 @@ from countermove.retrieval.collection import Collection, cropped
 from countermove.retrieval.data import DATA
 from countermove.retrieval.evaluation import evaluate
 from countermove.retrieval.indexes.neural import Neural, NeuralIndex
-from countermove.retrieval.queries import QUERIES
+from countermove.retrieval.methods import MOVES
 from countermove.retrieval.query import QueryContext, change, similarity
 
 COLLECTION = "planted-scenes"
@@ -50,7 +50,7 @@ def named(table: dict[str, str], spelled: str) -> Any:
 
 def run(spelled: str, queries: list[Tensor], context: QueryContext, *, at_once: int) -> Changed:
     """Change the queries."""
-    ids, method = [f"query {number}" for number in range(len(queries))], named(QUERIES, spelled)
+    ids, method = [f"query {number}" for number in range(len(queries))], named(MOVES, spelled)
     before, began = context.meter.samples, time.perf_counter()
     pictures = change(method, queries, ids, context=context, at_once=at_once)
     return Changed(pictures, time.perf_counter() - began, context.meter.samples - before)
@@ -106,7 +106,7 @@ def main() -> None:
     published = run(PUBLISHED, queries, context, at_once=16)
     theirs = reached(f"{PUBLISHED}, 500 iterations", published, queries, index, whole)
     final = run(asked.ours, queries, context, at_once=16)
-    steps = named(QUERIES, asked.ours).steps
+    steps = named(MOVES, asked.ours).steps
     ours = reached(f"{asked.ours}, {steps} iterations", final, queries, index, whole)
     reached("noise at that SSIM", run(CONTROL, queries, context, at_once=16), queries, index, whole)
     as_far = ours[0] <= theirs[0] and ours[2] >= theirs[2]

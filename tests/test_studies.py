@@ -25,9 +25,9 @@ from countermove.studies import studies
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("COUNTERMOVE_DATA") or ROOT / "../shared/data").resolve()
 SIZES: tuple[Literal["mini", "paper"], ...] = ("mini", "paper")
-OWN = ("aip-posters", "pp-pictures", "pp-speech", "pp-trainers")
+OWN = ("aip-posters", "pp-pictures", "pp-speech", "pp-trainers", "ir-grocery", "ir-keypoints")
 """Studies that play what a paper claims at mini size only."""
-PAPER_STUDIES = [name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-")) and name not in OWN]
+PAPER_STUDIES = [name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-", "ir-")) and name not in OWN]
 FURTHER = {
     "accuracy",
     "moved_class_accuracy",
@@ -40,6 +40,9 @@ FURTHER = {
     "clean_accuracy",
     "strong_accuracy",
     "attention_on_additions",
+    "map_before",
+    "map_after",
+    "ssim",
 }
 """Metrics that may stand on the way to a published number."""
 WANTED = (
@@ -51,6 +54,7 @@ WANTED = (
     "aip-fig-2.5",
     *(f"pp-table-4.{number}" for number in range(3, 12)),
     *(f"pp-fig-4.{number}" for number in (8, 9)),
+    *(f"ir-table-5.{number}" for number in (1, 2, 4, 5, 6, 8)),
 )
 
 

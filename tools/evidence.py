@@ -75,18 +75,31 @@ STUDIES = (
     "fr-adaptive",
     "fr-oblivious",
     "fr-purifiers",
+    "pp-pictures",
+    "pp-trainers",
+    "pp-speech",
+    "ir-grocery",
+    "ir-keypoints",
 )
+POOLED = 'features="small(network=small-pooled)"'
+FUSING = (f"deep-sets({POOLED})", f"set-transformer({POOLED})")
+WEIGHING = f"att-mil({POOLED})"
+VOTING = f"majority-vote({POOLED})"
+HEARING = ("deep-sets(features=log-mel)", "set-transformer(features=log-mel)", "att-mil(features=log-mel)")
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
     "unlearnable": ("accuracy",),
     "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
     "faces": ("protection", "clean_error", "others_accuracy"),
+    "profiles": ("accuracy", "clean_accuracy", "attention_on_additions", "strong_accuracy", "auc"),
+    "retrieval": ("map_before", "map_after", "precision_1_after", "ssim", "ssim_gray"),
 }
 SHOWN_BESIDES = {
     "iss-fig-3.3": ("noise_high_frequency", "noise_colour"),
     "iss-fig-3.4": ("accuracy_first_test", "accuracy_second_test"),
     "fr-adaptive": ("detector_auc", "detector_recall", "detector_false_alarms"),
     "em-faces": ("moved_class_accuracy", "verification_auc"),
+    "pp-trainers": ("detection_auc", "onset_error", "flagged"),
 }
 CLAIMS = {
     "first-slice": (
@@ -113,6 +126,32 @@ CLAIMS = {
         *(Claim(cloak, "adaptive", metric="payoff", at_most=0.1) for cloak in CLOAKS),
         *(Claim(cloak, "adaptive", metric="protection", beyond="clean_error", at_most=0.1) for cloak in CLOAKS),
         *(Claim(cloak, "detector", metric="detector_auc", at_least=0.98) for cloak in CLOAKS),
+    ),
+    "pp-pictures": (
+        *(
+            Claim(pivot, model=model, at_most=0.05)
+            for pivot in ("adv-n(steps=40)", "adv-pi(steps=40)")
+            for model in (*FUSING, WEIGHING)
+        ),
+        *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in (*FUSING, WEIGHING)),
+        *(Claim("nat-i(box=near-black)", model=m, over="random-items", at_most=-0.03) for m in (*FUSING, WEIGHING)),
+        *(Claim("nat-i(box=gray)", model=model, over="nat-i", at_least=0.0) for model in FUSING),
+        *(Claim("nat-i(box=near-black)", model=model, over="nat-i(box=gray)", at_least=0.0) for model in FUSING),
+        *(Claim("adv-n(box=gray, steps=40)", model=m, over="adv-n(steps=40)", at_least=0.0) for m in FUSING),
+        *(
+            Claim("adv-n(box=near-black, steps=40)", model=m, over="adv-n(box=gray, steps=40)", at_least=0.0)
+            for m in FUSING
+        ),
+        *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in (*FUSING, WEIGHING)),
+    ),
+    "pp-speech": (
+        *(Claim("adv-n(steps=40)", model=model, at_most=0.05) for model in HEARING),
+        *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in HEARING),
+        *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in HEARING),
+    ),
+    "pp-trainers": (
+        *(Claim("nat-i", "adversarial-training", model=model, metric="payoff", at_most=1.0) for model in FUSING),
+        *(Claim("nat-i", "detector", model=model, metric="detection_auc", at_least=0.9) for model in FUSING),
     ),
 }
 

@@ -24,7 +24,7 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.ssim import ssim
 from countermove.retrieval.backbone import describe
-from countermove.retrieval.queries import QUERIES
+from countermove.retrieval.methods import MOVES
 from countermove.retrieval.query import Meter, QueryContext, change, similarity, stored
 from countermove.retrieval.quick_ssim import QuickSsim
 
@@ -72,7 +72,7 @@ def one_thread() -> Iterator[None]:
 
 def compose(spelled: str) -> Any:
     (named,) = spelling.parse(spelled)
-    return build(load(QUERIES[named.name]), named.settings, what=f"move {named.name!r}")
+    return build(load(MOVES[named.name]), named.settings, what=f"move {named.name!r}")
 
 
 QUERY_ROWS = scenes().queries
@@ -116,7 +116,7 @@ def same(a: Tensor, b: Tensor, share: float = 0.03) -> bool:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_query_move_is_a_frozen_keyword_only_dataclass_with_a_version(name: str) -> None:
-    cls: Any = load(QUERIES[name])
+    cls: Any = load(MOVES[name])
     assert cls.__dataclass_params__.frozen
     assert all(field.kw_only for field in dataclasses.fields(cls))
     assert type(cls.version) is int
@@ -125,7 +125,7 @@ def test_a_query_move_is_a_frozen_keyword_only_dataclass_with_a_version(name: st
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_sheet_of_a_query_move_names_the_paper_and_explains_every_setting(name: str) -> None:
-    sheet = read_sheet(name, "move", "retrieval", QUERIES[name])
+    sheet = read_sheet(name, "move", "retrieval", MOVES[name])
     assert ROWS[name][0].ours or re.search(r"arXiv:\d{4}\.\d{4,5}|doi:", sheet.doc)
     told = [f for f, _, _ in sheet.fields if re.search(rf"^\s*(?:\w+, )*{f}(?:, \w+)*:\s+\S", sheet.doc, re.MULTILINE)]
     assert told == [field for field, _, _ in sheet.fields]

@@ -16,7 +16,7 @@ from countermove.game.methods import build, load
 from countermove.game.spelling import Named
 from countermove.pixels.randomness import per_sample
 from countermove.retrieval.crafting import largest
-from countermove.retrieval.queries import QUERIES
+from countermove.retrieval.methods import MOVES
 from countermove.retrieval.query import Limit, QueryContext, similarity, stored
 from countermove.retrieval.quick_ssim import WINDOW
 
@@ -82,9 +82,9 @@ class MatchedNoise:
 
     def _read(self) -> tuple[str, Query]:
         named, *others = spelling.parse(self.like)
-        if others or named.name not in QUERIES or named.name == "noise":
+        if others or named.name not in MOVES or named.name == "noise":
             raise ConfigError(f"move 'noise': like = {self.like!r} is refused; it is one other move, such as pire")
-        method: Any = build(load(QUERIES[named.name]), named.settings, what=f"move 'noise': like {named.name!r}")
+        method: Any = build(load(MOVES[named.name]), named.settings, what=f"move 'noise': like {named.name!r}")
         spoken = {f.name: getattr(method, f.name) for f in fields(method) if getattr(method, f.name) != f.default}
         return spelling.spell([Named(named.name, spoken)]), method
 
