@@ -35,6 +35,7 @@ class Oxford:
     public:    a folder of other photos (Paris, for one), from which a vocabulary may be learned; the folders in it are
                their classes.
     leave_out: names of photos that are not indexed, such as ones that are broken.
+    whole:     whether whole photos are asked about and not the boxes in them.
     """
 
     version: ClassVar[int] = 1
@@ -43,6 +44,7 @@ class Oxford:
     longest: int = 1024
     public: str | None = None
     leave_out: tuple[str, ...] = ()
+    whole: bool = False
 
     def __post_init__(self) -> None:
         check_sides("oxford", longest=self.longest)
@@ -73,6 +75,7 @@ class Paris:
     public:    a folder of other photos (Oxford, for one), from which a vocabulary may be learned; the folders in it
                are their classes.
     leave_out: names of photos that are not indexed, such as ones that are broken.
+    whole:     whether whole photos are asked about and not the boxes in them.
     """
 
     version: ClassVar[int] = 1
@@ -81,6 +84,7 @@ class Paris:
     longest: int = 1024
     public: str | None = None
     leave_out: tuple[str, ...] = ()
+    whole: bool = False
 
     def __post_init__(self) -> None:
         check_sides("paris", longest=self.longest)
@@ -110,7 +114,9 @@ def _collection(name: str, settings: Oxford | Paris, root: Path | None) -> Colle
     indexed = [rows[photo] for photo in names if photo in searched]
     wanted = truth.wanted(rows)
     boxes = tuple(
-        None if asked.box is None else shrunk_box(files[asked.picture], asked.box, settings.longest, name=asked.name)
+        None
+        if asked.box is None or settings.whole
+        else shrunk_box(files[asked.picture], asked.box, settings.longest, name=asked.name)
         for asked in truth.queries
     )
     classes = sorted({_class_of(photo) for photo in others})
