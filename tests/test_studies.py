@@ -27,7 +27,9 @@ REAL = Path(os.environ.get("COUNTERMOVE_DATA") or ROOT / "../shared/data").resol
 SIZES: tuple[Literal["mini", "paper"], ...] = ("mini", "paper")
 OWN = ("aip-posters", "pp-pictures", "pp-speech", "pp-trainers", "ir-grocery", "ir-keypoints")
 """Studies that play what a paper claims at mini size only."""
-PAPER_STUDIES = [name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-", "ir-")) and name not in OWN]
+PAPER_STUDIES = [
+    name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-", "ir-")) and name not in OWN
+]
 FURTHER = {
     "accuracy",
     "moved_class_accuracy",

@@ -18,7 +18,7 @@ from tests import hostile
 
 from countermove.errors import ConfigError, DataError
 from countermove.game.methods import Methods
-from countermove.retrieval.collection import Collection, cropped
+from countermove.retrieval.collection import Collection, cropped, judged_by
 from countermove.retrieval.data import DATA
 from countermove.retrieval.data.buildings import Oxford, Paris
 from countermove.retrieval.data.folder import Folder
@@ -340,6 +340,10 @@ def test_the_original_protocol_from_text(oxford: Path) -> None:
     assert cropped(collection.pictures[int(collection.queries[0])], collection.boxes[0]).shape == (3, 20, 20)
 
 
+def test_whole_photos_may_be_asked_about(oxford: Path) -> None:
+    assert Oxford(truth="gt", whole=True)(root=oxford).boxes == (None,)
+
+
 @pytest.mark.parametrize("make", [Oxford, lambda **s: Paris(path="oxford5k", truth="gnd_roxford5k.pkl", **s)])
 def test_the_revisited_protocols_from_a_pickle(oxford: Path, make: Any) -> None:
     collection = make()(root=oxford)
@@ -350,6 +354,7 @@ def test_the_revisited_protocols_from_a_pickle(oxford: Path, make: Any) -> None:
         "hard": (["x_3"], ["x_1", "x_2"]),
     }
     assert len(collection.ids) == 4
+    assert judged_by(collection)[0] == "medium"
     changes_with_content(lambda: make().fingerprint(root=oxford), oxford / "oxford5k" / "x_1.png")
 
 

@@ -21,7 +21,7 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.selection import pick
 from countermove.retrieval.backbone import Describer, read_backbone
 from countermove.retrieval.backbones.small import Small, fit_describer, public_examples
-from countermove.retrieval.collection import Collection, cropped
+from countermove.retrieval.collection import Collection, cropped, judged_by
 from countermove.retrieval.engine import Engine, Index
 from countermove.retrieval.plan import Adaptation, Purification, through
 from countermove.retrieval.purifying import PurifyingNetwork, blank_purifier, fit_purifier, purify
@@ -108,7 +108,7 @@ def query_ids(collection: Collection) -> list[str]:
 def change_answers(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     """Change pictures that queries should find, as their owners do before an engine collects them."""
     collection = collection_of(arena, task)
-    wanted = next(iter(collection.wanted.values()))
+    _, wanted = judged_by(collection)
     rows = torch.cat(leaked_rows([one.positive for one in wanted], task.payload["share"])).unique()
     names = [collection.ids[row] for row in rows.tolist()]
     pictures = [collection.pictures[row] for row in rows.tolist()]

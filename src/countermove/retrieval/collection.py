@@ -111,6 +111,15 @@ class Collection:
             raise DataError(f"{self.name}: {self.ids[int(seen[0])]} is public and searched; keep them apart")
 
 
+def judged_by(collection: Collection) -> tuple[str, tuple[Wanted, ...]]:
+    """Return the protocol that average precision is reported by, and its answers.
+
+    It is the only one, or "medium" of the revisited three.
+    """
+    name = next((name for name in ("", "medium") if name in collection.wanted), next(iter(collection.wanted)))
+    return name, collection.wanted[name]
+
+
 def cropped(picture: Tensor, box: Box | None) -> Tensor:
     """Return what of a picture [3, H, W] is inside the box.
 

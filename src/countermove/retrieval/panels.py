@@ -19,7 +19,7 @@ from countermove.game.panels import guarded, table
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.retrieval.artifacts import query_ids, read_pictures
-from countermove.retrieval.collection import Collection, cropped
+from countermove.retrieval.collection import Collection, cropped, judged_by
 
 if TYPE_CHECKING:
     from countermove.game.results import Results, Row
@@ -52,7 +52,7 @@ def panels(arena: Retrieval, run: RunFolder, results: Results) -> Sequence[Panel
 
 def _set(arena: Retrieval, data: str) -> Panel:
     found = arena.collection(data)
-    wanted = next(iter(found.wanted.values()))
+    _, wanted = judged_by(found)
     counted = [
         ("pictures to search", f"{len(found.indexed):,}"),
         ("queries", f"{len(found.queries):,}"),
@@ -132,7 +132,7 @@ def _gallery(arena: Retrieval, run: RunFolder, row: Row) -> Panel:
 
 def _answer(collection: Collection, query: int, column: int) -> str:
     row = int(collection.indexed[column])
-    wanted = next(iter(collection.wanted.values()))[query]
+    wanted = judged_by(collection)[1][query]
     right = bool((wanted.positive == row).any())
     return _image(collection.pictures[row], collection.ids[row], "added" if right else "own")
 

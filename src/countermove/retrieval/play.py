@@ -24,7 +24,7 @@ from countermove.retrieval.artifacts import (
     read_pictures,
     read_purifier,
 )
-from countermove.retrieval.collection import Collection, Wanted, cropped
+from countermove.retrieval.collection import Collection, Wanted, cropped, judged_by
 from countermove.retrieval.engine import Index
 from countermove.retrieval.evaluation import evaluate, ranking
 from countermove.retrieval.indexes.neural import NeuralIndex
@@ -73,7 +73,7 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
     before = searched(clean)
     after = before if move is None else searched(moved)
     seconds = time.perf_counter() - began
-    wanted = next(iter(collection.wanted.values()))
+    protocol, wanted = judged_by(collection)
     found = [evaluate(scores, wanted, collection.indexed) for scores in (before, after)]
     judged = (~found[0].ap.isnan()).nonzero().flatten()
     describers = [describer_of(arena, need, desk) for need in task.needs if need.kind == "index"]
@@ -86,7 +86,9 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
         **{f"precision_{k}_after": float(found[1].precision[k][judged].mean()) for k in found[1].precision},
         "map_chance": map_chance(wanted, collection),
     }
-    for other, names_of in list(collection.wanted.items())[1:]:
+    for other, names_of in collection.wanted.items():
+        if other == protocol:
+            continue
         pair = [evaluate(scores, names_of, collection.indexed).ap for scores in (before, after)]
         metrics |= {f"map_before_{other}": float(pair[0].nanmean()), f"map_after_{other}": float(pair[1].nanmean())}
     return Outcome(
