@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from countermove import learning, nets, pixels, retrieval
 from countermove.errors import ConfigError
 from countermove.game import spelling
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from countermove.retrieval.plan import Known, Plan, Purification
 
 NONE = "none"
-ABOVE_CHANCE, LEAST = 0.05, 1e-9
+ABOVE_CHANCE, LEAST = 0.05, 1e-12
 
 
 class Retrieval:
@@ -93,7 +91,7 @@ class Retrieval:
 
     def payoff(self, mean: Number, reference: Number, chance: float | None) -> Number:
         """Return the share of the mean average precision that is lost."""
-        return (reference - mean) / np.maximum(reference, LEAST)
+        return (reference - mean) / (reference + LEAST)
 
     def not_learned(self, metrics: Mapping[str, float]) -> str:
         """Return why an engine proves nothing that hardly finds more than a random order would."""
