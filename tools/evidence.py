@@ -81,10 +81,11 @@ STUDIES = (
     "ir-grocery",
     "ir-keypoints",
 )
-POOLED = 'features="small(network=small-pooled)"'
-FUSING = (f"deep-sets({POOLED})", f"set-transformer({POOLED})")
-WEIGHING = f"att-mil({POOLED})"
-VOTING = f"majority-vote({POOLED})"
+SEEN = """features='small(network="small-cnn(width=0.5)")'"""
+NEAR = """box=near-black, features="small(build=1, network='small-pooled(width=0.5)')\""""
+FUSING = (f"deep-sets({SEEN})", f"set-transformer({SEEN})")
+WEIGHING = f"att-mil({SEEN})"
+VOTING = f"majority-vote({SEEN})"
 HEARING = ("deep-sets(features=log-mel)", "set-transformer(features=log-mel)", "att-mil(features=log-mel)")
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
@@ -134,18 +135,19 @@ CLAIMS = {
             for model in (*FUSING, WEIGHING)
         ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in (*FUSING, WEIGHING)),
-        *(Claim("nat-i(box=near-black)", model=m, over="random-items", at_most=-0.03) for m in (*FUSING, WEIGHING)),
+        *(Claim(f"nat-i({NEAR})", model=m, over="random-items", at_most=-0.03) for m in (*FUSING, WEIGHING)),
         *(Claim("nat-i(box=gray)", model=model, over="nat-i", at_least=0.0) for model in FUSING),
-        *(Claim("nat-i(box=near-black)", model=model, over="nat-i(box=gray)", at_least=0.0) for model in FUSING),
+        *(Claim(f"nat-i({NEAR})", model=model, over="nat-i(box=gray)", at_least=0.0) for model in FUSING),
         *(Claim("adv-n(box=gray, steps=40)", model=m, over="adv-n(steps=40)", at_least=0.0) for m in FUSING),
-        *(
-            Claim("adv-n(box=near-black, steps=40)", model=m, over="adv-n(box=gray, steps=40)", at_least=0.0)
-            for m in FUSING
-        ),
+        *(Claim(f"adv-n({NEAR}, steps=40)", model=m, over="adv-n(box=gray, steps=40)", at_least=0.0) for m in FUSING),
         *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in (*FUSING, WEIGHING)),
     ),
     "pp-speech": (
-        *(Claim("adv-n(steps=40)", model=model, at_most=0.05) for model in HEARING),
+        *(
+            Claim(pivot, model=model, at_most=0.05)
+            for pivot in ("adv-n(snr=0, steps=40)", "adv-pi(steps=40)")
+            for model in HEARING
+        ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in HEARING),
         *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in HEARING),
     ),
