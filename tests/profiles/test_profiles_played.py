@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from countermove.game.results import Results, Row, load_results
 from countermove.game.run import Summary, play, resolve
 from countermove.game.verdict import judge
 from countermove.profiles.arena import Profiles
-from countermove.profiles.artifacts import stored_additions
+from countermove.profiles.artifacts import half_of_background, stored_additions
 from countermove.profiles.methods import METHODS
 from countermove.profiles.panels import wilson
 from countermove.report.inert import why_not_inert
@@ -253,15 +252,54 @@ def test_wilsons_interval_is_the_textbooks(right: int, count: int) -> None:
     assert binomtest(right, count).k == right
 
 
-def test_data_that_do_not_fit_fail_their_cell_with_a_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"moves": ["adv-n"]}, "only nat-i can add"),
+        ({"countermoves": ["jpeg"]}, "for picture"),
+        ({"models": ["deep-sets"]}, "reads picture"),
+        ({"moves": ["nat-i(box=near-black)"]}, "reads picture"),
+    ],
+)
+def test_what_is_made_for_another_medium_is_refused(change: dict[str, Any], message: str) -> None:
     table = TABLE | {
         "data": "planted-profiles(medium=table, profiles=40)",
-        "moves": ["adv-n(steps=2)"],
+        "moves": ["nat-i"],
         "countermoves": ["none"],
         "models": ["deep-sets(epochs=2, features=table)"],
     }
-    summary = play(resolve(make_config(table)), tmp_path / "run")
-    results = load_results(summary.run)
-    assert row(results, "none", model=results.axis("model")[0]).ok
-    found = {r.setting.move: r.status for r in results.rows if r.setting.countermove == "none"}
-    assert found["adv-n(steps=2)"] in ("failed", "blocked")
+    with pytest.raises(ConfigError, match=message):
+        resolve(make_config(table | change))
+
+
+def test_without_items_to_add_there_is_no_control() -> None:
+    arena = Profiles(Rules())
+    assert arena.controls("planted-profiles(background=0)") == ()
+    assert len(arena.controls("planted-profiles")) == 1
+
+
+def test_trainers_and_movers_choose_from_different_halves() -> None:
+    data = Profiles(Rules()).profiles(DATA)
+    halves = [half_of_background(data, trainers=trainers).background for trainers in (True, False)]
+    assert torch.equal(torch.cat(halves).sort().values, data.background.sort().values)
+    assert abs(len(halves[0]) - len(halves[1])) <= 1
+    assert all(
+        len(half_of_background(data, trainers=t).kinds) == len(h) for t, h in zip((True, False), halves, strict=True)
+    )
+
+
+def test_self_training_keeps_the_poison(played: tuple[Summary, Results]) -> None:
+    _, results = played
+    poisoned, retrained = row(results, POISON), row(results, POISON, "self-training")
+    clean = row(results, "none", "self-training")
+    assert retrained.metrics["accuracy"] < (poisoned.metrics["accuracy"] + clean.metrics["accuracy"]) / 2 + 0.1
+
+
+def test_the_key_of_a_poison_follows_the_pivot_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key() -> str:
+        cell = Profiles(Rules(threads=1)).cell(Setting("profiles", DATA, POISON, "none", DEEP, 0))
+        return cell.key
+
+    before = key()
+    monkeypatch.setattr("countermove.profiles.pivots.nat_i.NatI.version", 99)
+    assert key() != before

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels, profiles
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, DataError
 from countermove.game import spelling
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Payer, Setting, Task
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from countermove.profiles.plan import Plan
 
 NONE = "none"
+CONTROL = Control(move="nat-i(choice=best)", countermove="back-off", works=0.3)
 
 
 class Profiles:
@@ -59,15 +60,42 @@ class Profiles:
         for kind in ("data", "move", "model"):
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
-        for spelled in axes["countermove"]:
-            _ = self.plan(spelled)
+        plans = {spelled: self.plan(spelled) for spelled in axes["countermove"]}
+        for data in axes["data"]:
+            self._check_medium(data, axes, plans)
+
+    def _check_medium(self, data: str, axes: Mapping[str, Sequence[str]], plans: Mapping[str, Plan]) -> None:
+        """Refuse what is made for another medium than the items of a set."""
+        from countermove.profiles.extractor import check_medium, read_extractor
+
+        found = self.profiles(data)
+        for model in axes["model"]:
+            spelled, extractor = self.composed("model", model).method.looks()
+            check_medium(extractor, found, spelled)
+        for move in axes["move"]:
+            method = self.composed("move", move).method
+            known = method.knows()
+            if known is not None and known.box == "near-black":
+                check_medium(read_extractor(known.features, move)[1], found, known.features)
+            if method.changes and found.medium == "table":
+                raise ConfigError(f"move {move!r} makes items, and {data} holds features; only nat-i can add to it")
+        for spelled, plan in plans.items():
+            for one in plan.squeezes:
+                if one.medium != found.medium:
+                    raise ConfigError(f"countermove {spelled!r} is for {one.medium}; {data} holds {found.medium}")
 
     def controls(self, data: str) -> Sequence[Control]:
         """Return a pivot that knows the profiler against reading what was there before.
 
-        Leaving out the newest half of profiles that doubled leaves exactly the owners' own items.
+        Leaving out the newest half of profiles that doubled leaves exactly the owners' own items. Where there is too
+        little that may be added, there is no control.
         """
-        return (Control(move="nat-i(choice=best)", countermove="back-off", works=0.3),)
+        try:
+            found = self.profiles(data)
+        except DataError:  # a page is rebuilt where the data are gone
+            return (CONTROL,)
+        enough = len(found.background) // 2 > max(found.lengths(found.test))
+        return (CONTROL,) if enough else ()
 
     def extra_countermoves(self, data: str) -> Sequence[str]:
         """Return nothing."""
@@ -120,7 +148,11 @@ class Profiles:
         if plan.detection is not None:
             known = self._known_tasks(setting, plan.detection.known, share=1.0)
             asked = {key: value for key, value in asdict(plan.detection).items() if key not in ("known", "drop")}
-            payload = {**self._common(setting), "asked": {**asked, "drop": True}}
+            payload = {
+                **self._common(setting),
+                "asked": {**asked, "drop": True},
+                "filters": self._identity("countermove", self._parts_with(setting.countermove, "filters")),
+            }
             label = f"detector for {setting.model} | {setting.data} | seed {setting.seed}"
             needs.append(Task("detector", label, payload, (profiler, *known)))
         payload = {
@@ -191,6 +223,8 @@ class Profiles:
         payer: Payer = "trainer",
     ) -> Task:
         """Return the profiler that a trainer with a reply has, or one like it, trained on a share of the profiles."""
+        from countermove.profiles.extractor import identity
+
         spelled, extractor = self.composed("model", model).method.looks()
         needs = [] if extractor.learned else [self._extractor_task(setting, spelled, payer)]
         pivoted = self.plan(reply).pivoted
@@ -203,6 +237,7 @@ class Profiles:
             "model": self._identity("model", model),
             "through": self._identity("countermove", through),
             "share": share,
+            "learned": identity(spelled) if extractor.learned else None,
         }
         about = "" if share == 1 else f" on {share:g} of the profiles"
         about += "" if through == NONE else f" through {through}"
@@ -212,10 +247,14 @@ class Profiles:
 
     def _through(self, reply: str) -> str:
         """Return the parts of a reply that training profiles go through as well."""
+        return self._parts_with(reply, "trained_through")
+
+    def _parts_with(self, reply: str, what: str) -> str:
+        """Return the parts of a reply that have something of a plan."""
         from countermove.profiles.plan import Plan
 
         parts = self.composed("countermove", reply).parts
-        return spelling.spell([part.spoken for part in parts if part.method(Plan()).trained_through]) or NONE
+        return spelling.spell([part.spoken for part in parts if getattr(part.method(Plan()), what)]) or NONE
 
     def _surrogates(self, setting: Setting, move: str, payer: Payer) -> tuple[Task, ...]:
         """Return what a pivot is made on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from countermove.profiles.detecting import blank_detector, fit_detector
 from countermove.profiles.extractor import ItemNetwork, check_medium, extract, read_extractor
 from countermove.profiles.fitting import fit_bags
 from countermove.profiles.pivot import Additions, PivotContext, extended
-from countermove.profiles.plan import Detection, Plan, Squeezing, kept
+from countermove.profiles.plan import Detection, Squeezing, kept
 from countermove.profiles.profiler import Profiler, Reader
 from countermove.profiles.sound import snr
 
@@ -58,11 +59,36 @@ def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
     warm_up(arena.rules.device)
     data, seed = data_of(arena, task), task.payload["seed"]
     plan = arena.plan(task.payload["through"]["spelling"])
+    network = read_extractor_network(arena, task, desk)
+    began = time.perf_counter()
+    source = Source(arena, task, desk, data, plan.squeezes, network)
+    bags, labels = training_bags(arena, task, desk, source)
+    reader, samples, accuracy = train_profiler(
+        profiler_of(arena, task), network, source, bags, labels, seed=seed, purpose=str(task.payload["share"])
+    )
+    save_weights(reader if network is None else reader.bag, desk.folder / WEIGHTS)
+    known = [need for need in task.needs if need.kind == "known"]
+    cost = Cost(
+        seconds=time.perf_counter() - began,
+        samples=samples + source.extracted,
+        clean_examples=len(movers_of(data, known[0], arena)) if known else 0,
+    )
+    return Crafted(cost=cost, facts={"train_accuracy": accuracy, "profiles": len(bags)})
+
+
+def training_bags(arena: Arena, task: Task, desk: Desk, source: Source) -> tuple[list[Tensor], Tensor]:
+    """Return what a profiler's task trains on as rows of a source, and their labels.
+
+    That is: the profiles, as other people have spoiled them, and the trainer's own pivoted ones, after the filters that
+    training profiles go through as well.
+
+    Raises:
+        DataError: filters for a profiler that learns what it looks through, whose features change meanwhile.
+    """
+    data, plan = source.data, arena.plan(task.payload["through"]["spelling"])
     rows = share_of(data, data.train, task.payload["share"], "whom a mover in the gray box knows")
     poison = next((need for need in task.needs if need.kind == "move"), None)
     known = [need for need in task.needs if need.kind == "known"]
-    network = read_extractor_network(arena, task, desk)
-    source = Source(arena, task, desk, data, plan.squeezes, network)
     bags = source.bags(rows, read_additions(desk, poison), movers_of(data, poison, arena))
     labels = data.labels[rows]
     for number, need in enumerate(known):
@@ -71,13 +97,12 @@ def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
         pivoted = source.bags(movers, read_additions(desk, need), movers)
         bags += [bag for bag, taken in zip(pivoted, mine.tolist(), strict=True) if taken]
         labels = torch.cat([labels, data.labels[movers[mine]]])
-    began = time.perf_counter()
-    reader, samples, accuracy = train_profiler(
-        profiler_of(arena, task), network, source, bags, labels, plan, seed=seed, purpose=str(task.payload["share"])
-    )
-    save_weights(reader if network is None else reader.bag, desk.folder / WEIGHTS)
-    cost = Cost(seconds=time.perf_counter() - began, samples=samples)
-    return Crafted(cost=cost, facts={"train_accuracy": accuracy, "profiles": len(bags)})
+    filters = [one.filter for one in plan.filters if one.on == "all"]
+    if not filters:
+        return bags, labels
+    if task.need("extractor") is None:
+        raise DataError("filters of training profiles need features that do not change while a profiler learns")
+    return [kept(bag, source.features, filters) for bag in bags], labels
 
 
 def train_profiler(
@@ -86,7 +111,6 @@ def train_profiler(
     source: Source,
     bags: Sequence[Tensor],
     labels: Tensor,
-    plan: Plan,
     *,
     seed: int,
     purpose: str,
@@ -99,7 +123,6 @@ def train_profiler(
         source: of features or of items.
         bags: rows of the source.
         labels: int64, one a bag.
-        plan: whose filters for all profiles are applied.
         seed: of weights and order.
         purpose: makes another draw.
     """
@@ -109,11 +132,6 @@ def train_profiler(
     own = profiler.looks()[1].blank(data, seed=start) if network is None else None
     dim = source.dim if own is None else own.dim
     reader = Reader(profiler.network(dim, len(data.classes), generator=drawn), own)
-    filters = [one.filter for one in plan.filters if one.on == "all"]
-    if filters:
-        if own is not None:
-            raise DataError("filters of training profiles need features that do not change while a profiler learns")
-        bags = [kept(bag, source.features, filters) for bag in bags]
     fitted = fit_bags(
         reader,
         source.features if own is None else source.items,
@@ -148,7 +166,7 @@ class Source:
         for one in squeezes:
             if one.medium != data.medium:
                 raise DataError(f"countermove {one.spelling!r} is for {one.medium}; {data.name} holds {data.medium}")
-        self.squeezes = squeezes
+        self.squeezes, self.extracted = squeezes, 0
         used = torch.zeros(len(data.items), dtype=torch.bool)
         used[torch.cat(data.bags)] = True
         self.items = data.items
@@ -164,6 +182,7 @@ class Source:
             return
         self.features = torch.zeros(len(data.items), network.dim)
         self.features[used] = extract(network, self.items[used], data.medium, device=self.device)
+        self.extracted += int(used.sum())
 
     @property
     def dim(self) -> int:
@@ -204,6 +223,7 @@ class Source:
         self.items = torch.cat([self.items, items])
         if self.network is not None:
             found = extract(self.network, items, self.data.medium, device=self.device)
+            self.extracted += len(items)
             self.features = torch.cat([self.features, found])
         return first, len(self.data.items)
 
@@ -215,21 +235,32 @@ class Source:
 
 def pivot(arena: Arena, task: Task, desk: Desk) -> Crafted:
     """Let movers add to their profiles, and store what they added."""
-    return _pivoted(arena, task, desk, seed=task.payload["seed"])
+    return _pivoted(arena, task, desk, seed=task.payload["seed"], trainers=False)
 
 
 def pivot_known(arena: Arena, task: Task, desk: Desk) -> Crafted:
     """Pivot the trainer's own profiles, as the trainer does who has the tool."""
     seed = int(torch.randint(2**31, (), generator=generator(task.payload["seed"], "the trainer's own pivots")))
-    made = _pivoted(arena, task, desk, seed=seed)
-    movers = movers_of(data_of(arena, task), task, arena)
-    cost = Cost(seconds=made.cost.seconds, samples=made.cost.samples, clean_examples=len(movers))
-    return Crafted(cost=cost, facts=made.facts)
+    return _pivoted(arena, task, desk, seed=seed, trainers=True)
 
 
-def _pivoted(arena: Arena, task: Task, desk: Desk, *, seed: int) -> Crafted:
+def half_of_background(data: Profiles, *, trainers: bool) -> Profiles:
+    """Return the set with one half of what may be added, chosen by id: the trainer's own half, or everybody else's.
+
+    Were they one, a trainer who has the tool would know the very items that others add, and not what they are like.
+    """
+    names = [data.ids[row] for row in data.background.tolist()]
+    taken = torch.from_numpy(pick(names, 0.5, seed=0, purpose="the trainer's half of the background"))
+    mine = taken if trainers else ~taken
+    return replace(data, background=data.background[mine], kinds=data.kinds[mine])
+
+
+def _pivoted(arena: Arena, task: Task, desk: Desk, *, seed: int, trainers: bool) -> Crafted:
     warm_up(arena.rules.device)
-    data, method = data_of(arena, task), arena.composed("move", task.payload["move"]["spelling"]).method
+    data, method = (
+        half_of_background(data_of(arena, task), trainers=trainers),
+        arena.composed("move", task.payload["move"]["spelling"]).method,
+    )
     reader = next((read_profiler(arena, need, desk) for need in task.needs if need.kind == "profiler"), None)
     network = None if reader is not None else read_extractor_network(arena, task, desk)
     context = PivotContext(reader=reader, network=network, seed=seed, device=arena.rules.device)
@@ -261,7 +292,8 @@ def likeness(data: Profiles, added: Additions) -> dict[str, float]:
         parts = zip(added.items.split(256), clean.split(256), strict=True)
         return {"ssim": float(torch.cat([ssim(to_float(a), to_float(b)) for a, b in parts]).mean())}
     if data.medium == "speech":
-        return {"snr": float(snr(as_float(clean, "speech"), as_float(added.items, "speech")).median())}
+        found = snr(as_float(clean, "speech"), as_float(added.items, "speech"))
+        return {"snr": float(found[found.isfinite()].median())}  # a clip whose change was rounded away has none
     return {}
 
 
@@ -319,6 +351,7 @@ def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
     began, samples = time.perf_counter(), 0
     if known:
         through = arena.plan(profiler.payload["through"]["spelling"])
+        filters = [one.filter for one in arena.plan(task.payload["filters"]["spelling"]).filters]
         source = Source(arena, profiler, desk, data, through.squeezes, network)
         own = source.bags(data.train)
         bags = list(own)
@@ -326,17 +359,18 @@ def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
             movers = movers_of(data, need, arena)
             bags += source.bags(movers, read_additions(desk, need), movers)
         held = data.validation if len(data.validation) else data.train
-        features = source.features
+        features, bags = source.features, [kept(bag, source.features, filters) for bag in bags]
         samples = fit_detector(
             detector,
             [features[bag] for bag in bags],
             [source.is_added(bag) for bag in bags],
-            [features[bag] for bag in source.bags(held)],
+            [features[kept(bag, features, filters)] for bag in source.bags(held)],
             asked=asked,
             seed=seed,
         )
     save_weights(detector, desk.folder / WEIGHTS)
-    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples))
+    clean = len(data.train) if known else 0
+    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples, clean_examples=clean))
 
 
 def read_extractor_network(arena: Arena, task: Task, desk: Desk) -> ItemNetwork | None:

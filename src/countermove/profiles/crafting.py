@@ -77,6 +77,19 @@ def check_limit(owner: str, *, eps: float, snr: float, step: float, steps: int) 
         raise ConfigError(f"move {owner!r}: snr = {snr:g} is refused; it is in decibels, -60 to 120")
 
 
+def check_attention(owner: str, attention: float | None, box: str) -> None:
+    """Refuse a budget of attention that is none, or that nobody could keep.
+
+    Raises:
+        ConfigError: a share outside 0..1, or one in the near-black box, where there is no profiler.
+    """
+    if attention is not None and (not 0 <= attention <= 1 or box == "near-black"):
+        raise ConfigError(
+            f"move {owner!r}: attention = {attention:g} is refused; it lies in 0..1, and needs a profiler (box = white "
+            "or gray)"
+        )
+
+
 def ascend(start: Tensor, there: Tensor, limit: Limit, loss: Loss, *, groups: Tensor, context: PivotContext) -> Tensor:
     """Return items that were moved uphill, on the CPU.
 

@@ -58,7 +58,8 @@ def _set(arena: Profiles, data: str) -> Panel:
     lengths = [len(bag) for bag in found.bags]
     counted = [
         *((f"{split} profiles", f"{len(getattr(found, split)):,}") for split in ("train", "validation", "test")),
-        ("people", f"{len(set(found.owners)):,}"),
+        ("owners, each in one split", f"{len(set(found.owners)):,}"),
+        ("owners of test profiles", f"{len({found.owners[row] for row in found.test.tolist()}):,}"),
         ("items of a profile", f"{min(lengths)} to {max(lengths)}" if min(lengths) < max(lengths) else f"{lengths[0]}"),
         ("values of the attribute", ", ".join(found.classes)),
         ("guessing reaches", f"{found.chance:.2f}"),
@@ -69,7 +70,8 @@ def _set(arena: Profiles, data: str) -> Panel:
         title=f"The profiles: {data}",
         html=table(["what", "count"], [list(line) for line in counted])
         + (f"<p>{escape(found.warning)}</p>" if found.warning else ""),
-        summary="Nobody's profiles are both learned from and read.",
+        summary="Where an owner has several test profiles, these are not independent: intervals over profiles are then "
+        "too narrow for a statement about people.",
     )
 
 
@@ -120,7 +122,8 @@ def _detected(results: Results, data: str, on: str) -> Panel:
     return Panel(
         title="Did a pivot take place, and when" + on,
         html=table(head, lines),
-        summary="Trained on other people's profiles. A detector with known=[...] has seen those pivots and no other.",
+        summary="Trained on other people's profiles, with additions from another half of what may be added. A detector "
+        "with known=[...] has seen those pivots and no other.",
     )
 
 

@@ -4,7 +4,8 @@ A countermove is a frozen, keyword-only dataclass, called with the plan so far::
 
     __call__(plan: Plan) -> Plan
 
-Parts of a composition apply in order. None is told who moves: all profiles are treated alike.
+Whatever the order of a composition, items are squeezed first, then filtered in the order of the filters, then looked at
+by a detector. None is told who moves: all profiles are treated alike.
 Legend: N items of a profile, D features.
 """
 

@@ -22,13 +22,13 @@ from countermove.profiles.artifacts import (
     read_extractor_network,
     read_likeness,
     read_profiler,
-    share_of,
     train_profiler,
+    training_bags,
 )
 from countermove.profiles.detecting import ItemDetector, blank_detector, detect, scores
 from countermove.profiles.extractor import ItemNetwork
 from countermove.profiles.fitting import read_bags
-from countermove.profiles.plan import Plan, SelfTraining, kept
+from countermove.profiles.plan import SelfTraining, kept
 from countermove.profiles.profiler import Reader
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
     detector = _detector(arena, task, desk, reader.body)
     if detector is not None and plan.detection is not None:
         clean, moved, found = _looked_at(detector, source, clean, moved, drop=plan.detection.drop)
-    samples = sum(len(bag) for bag in moved)
+    samples = sum(len(bag) for bag in moved) + source.extracted
     if plan.self_training is not None:
-        reader, learned = _self_trained(arena, own, desk, source, reader, moved, plan, plan.self_training)
+        reader, learned = _self_trained(arena, own, desk, source, reader, moved, plan.self_training)
         samples += learned
         if own.need("extractor") is None:  # what it looks through has changed
             source = _seen_again(source, reader)
@@ -132,12 +132,11 @@ def _self_trained(
     source: Source,
     reader: Reader,
     received: Sequence[Tensor],
-    plan: Plan,
     asked: SelfTraining,
 ) -> tuple[Reader, int]:
     """Return a profiler that has also learned from what the former one read in the received profiles."""
     data, seed, samples = source.data, own.payload["seed"], 0
-    rows = share_of(data, data.train, own.payload["share"], "whom a mover in the gray box knows")
+    bags, labels = training_bags(arena, own, desk, source)
     network = read_extractor_network(arena, own, desk)
     for number in range(asked.rounds):
         seen, _ = read_bags(Reader(reader.bag), source.features, received, medium=data.medium, device=source.device)
@@ -146,9 +145,8 @@ def _self_trained(
             profiler_of(arena, own),
             network,
             source,
-            [*source.bags(rows), *(received[at] for at in sure)],
-            torch.cat([data.labels[rows], seen.argmax(1)[sure]]),
-            plan,
+            [*bags, *(received[at] for at in sure)],
+            torch.cat([labels, seen.argmax(1)[sure]]),
             seed=seed,
             purpose=f"self-training {number}",
         )

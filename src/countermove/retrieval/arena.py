@@ -68,6 +68,15 @@ class Retrieval:
                 )
         for spelled in axes["countermove"]:
             plan = self.plan(spelled)
+            learned = [one for one in (plan.adaptation, plan.purification) if one is not None]
+            met = [move for one in learned for move in one.known]
+            met += [plan.leaked.move] if plan.leaked is not None and plan.leaked.move else []
+            for move in met:
+                if blind and TARGET in self._surrogates(move):
+                    raise ConfigError(
+                        f"countermove {spelled!r} knows {move}, which is made on the engine's own backbone ({TARGET}), "
+                        f"and {blind[0]} has none; name another one: backbones=[plain]"
+                    )
             if blind and plan.adaptation is not None:
                 raise ConfigError(f"countermove {spelled!r} goes on training a backbone, and {blind[0]} has none")
 

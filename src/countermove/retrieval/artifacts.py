@@ -123,9 +123,7 @@ def change_public(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     rows = chosen_public(collection, task.payload["pictures"])
     seed = int(torch.randint(2**31, (), generator=generator(task.payload["seed"], "the owner's own changes")))
     pictures = [collection.pictures[row] for row in rows.tolist()]
-    made = _changed(arena, task, desk, pictures, [collection.ids[row] for row in rows.tolist()], seed=seed)
-    cost = Cost(seconds=made.cost.seconds, samples=made.cost.samples, clean_examples=len(rows))
-    return Crafted(cost=cost, facts=made.facts)
+    return _changed(arena, task, desk, pictures, [collection.ids[row] for row in rows.tolist()], seed=seed)
 
 
 def chosen_public(collection: Collection, pictures: int) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,22 +54,22 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
     move, leak = task.need("move"), task.need("leak")
     began = time.perf_counter()
     indexes = [read_index(arena, need, desk) for need in task.needs if need.kind == "index"]
+    purifier = read_purifier(desk, task.need("purifier"))
+    held = Held.of(arena, task, desk, plan, purifier)
     if leak is not None:
-        rows = load_file(desk.artifact(leak) / "rows.safetensors")["rows"]
         for index in indexes:
-            _replaced(index, collection, rows, read_pictures(desk.artifact(leak)))
+            _replaced(index, held)
     clean = [
         cropped(collection.pictures[row], box)
         for row, box in zip(collection.queries.tolist(), collection.boxes, strict=True)
     ]
     moved = clean if move is None else read_pictures(desk.artifact(move))
-    purifier = read_purifier(desk, task.need("purifier"))
     names, seed = query_ids(collection), task.payload["seed"]
 
     def searched(pictures: Sequence[Tensor]) -> Tensor:
         pairs = zip(pictures, names, strict=True)
         arrived = [_arrived(one, name, plan, purifier, seed, arena.rules.device) for one, name in pairs]
-        return answered(arrived, indexes, collection, plan)
+        return answered(arrived, indexes, held, plan)
 
     before = searched(clean)
     after = before if move is None else searched(moved)
@@ -78,6 +79,8 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
     judged = (~found[0].ap.isnan()).nonzero().flatten()
     describers = [describer_of(arena, need, desk) for need in task.needs if need.kind == "index"]
     kept = sum(_size(one) for one in describers) + _size(purifier)
+    looks = 1 if plan.views is None else len(views_of(clean[0], plan.views))
+    searches = len(clean) * len(indexes) * (looks + (0 if plan.expansion is None else plan.expansion.top))
     metrics = {
         "map_before": float(found[0].ap[judged].mean()),
         "map_after": float(found[1].ap[judged].mean()),
@@ -97,9 +100,9 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
         chance=None,
         cost=Cost(
             seconds=seconds,
-            samples=len(clean) * (1 if plan.views is None else len(views_of(clean[0], plan.views))),
+            samples=searches,
             parameters_changed=_size(purifier) + (kept - _size(purifier) if plan.adaptation else 0),
-            bytes_stored=4 * kept,
+            bytes_stored=4 * kept + sum(_bytes(desk, need) for need in task.needs if need.kind == "index"),
         ),
         tables={
             "average_precision": torch.stack([found[0].ap[judged], found[1].ap[judged]], dim=1).tolist(),
@@ -109,7 +112,7 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
     )
 
 
-def answered(queries: Sequence[Tensor], indexes: Sequence[Index], collection: Collection, plan: Plan) -> Tensor:
+def answered(queries: Sequence[Tensor], indexes: Sequence[Index], held: Held, plan: Plan) -> Tensor:
     """Return the scores [Q, M] of queries, joined over views, first results and engines."""
     views = [views_of(query, plan.views) if plan.views else [query] for query in queries]
     flat = [view for one in views for view in one]
@@ -119,31 +122,67 @@ def answered(queries: Sequence[Tensor], indexes: Sequence[Index], collection: Co
         scores = index.scores(flat).double().cpu()
         mean = torch.zeros(len(queries), scores.shape[1], dtype=torch.float64).index_add_(0, owner, scores)
         mean = mean / torch.bincount(owner, minlength=len(queries))[:, None]
-        found.append(mean if plan.expansion is None else _expanded(mean, index, collection, plan))
+        found.append(mean if plan.expansion is None else _expanded(mean, index, held, plan))
     return found[0] if len(found) == 1 else averaged(found)
 
 
-def _expanded(scores: Tensor, index: Index, collection: Collection, plan: Plan) -> Tensor:
+def _expanded(scores: Tensor, index: Index, held: Held, plan: Plan) -> Tensor:
     """Return the scores with those of the first results as queries added; each found picture is searched for once."""
     assert plan.expansion is not None, "asked for"
     rows, weights = found_first(scores, plan.expansion, cosines=isinstance(index, NeuralIndex))
     every, places = rows.unique(return_inverse=True)
-    pictures = [collection.pictures[int(collection.indexed[row])] for row in every.tolist()]
+    pictures = [held.picture(int(held.collection.indexed[row])) for row in every.tolist()]
     again = index.scores(pictures).double().cpu()
     return expanded(scores, again[places], weights)
 
 
-def _replaced(index: Index, collection: Collection, rows: Tensor, pictures: Sequence[Tensor]) -> None:
-    """Put changed pictures into an index in the place of the untouched ones.
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What an owner has indexed: pictures, some of them leaked, after what is done to all of them.
+
+    leaked: changed pictures by row of the collection.
+    """
+
+    collection: Collection
+    plan: Plan
+    leaked: Mapping[int, Tensor]
+    purifier: PurifyingNetwork | None
+    seed: int
+    device: str
+
+    @classmethod
+    def of(cls, arena: Retrieval, task: Task, desk: Desk, plan: Plan, purifier: PurifyingNetwork | None) -> Held:
+        """Read what was leaked."""
+        need, leaked = task.need("leak"), dict[int, Tensor]()
+        if need is not None:
+            rows = load_file(desk.artifact(need) / "rows.safetensors")["rows"]
+            leaked = dict(zip(rows.tolist(), read_pictures(desk.artifact(need)), strict=True))
+        indexed = plan.purification is not None and plan.purification.indexed
+        return cls(
+            collection=collection_of(arena, task),
+            plan=plan,
+            leaked=leaked,
+            purifier=purifier if indexed else None,
+            seed=task.payload["seed"],
+            device=arena.rules.device,
+        )
+
+    def picture(self, row: int) -> Tensor:
+        """Return a picture as it is indexed."""
+        picture = self.leaked.get(row, self.collection.pictures[row])
+        picture = through(self.plan.indexed, picture, self.collection.ids[row], self.seed)
+        return picture if self.purifier is None else purify(picture, network=self.purifier, device=self.device)
+
+
+def _replaced(index: Index, held: Held) -> None:
+    """Put leaked pictures into an index in the place of the untouched ones.
 
     `remove` and `add` would change the order of columns, so all behind the first one are taken out and put back.
     """
-    column = {row: at for at, row in enumerate(collection.indexed.tolist())}
-    changed = dict(zip(rows.tolist(), pictures, strict=True))
-    first = min((column[row] for row in changed), default=len(column))
-    behind = collection.indexed[first:].tolist()
-    index.remove(range(first, len(column)))
-    index.add([changed.get(row, collection.pictures[row]) for row in behind])
+    rows = held.collection.indexed.tolist()
+    first = next((at for at, row in enumerate(rows) if row in held.leaked), len(rows))
+    index.remove(range(first, len(rows)))
+    index.add([held.picture(row) for row in rows[first:]])
 
 
 def _arrived(
@@ -174,6 +213,10 @@ def map_chance(wanted: Sequence[Wanted], collection: Collection, draws: int = 50
     shape = (len(wanted), len(collection.indexed))
     found = [evaluate(torch.rand(shape, generator=source), wanted, collection.indexed).ap for _ in range(draws)]
     return float(torch.stack(found).nanmean())
+
+
+def _bytes(desk: Desk, index: Task) -> int:
+    return sum(file.stat().st_size for file in desk.artifact(index).iterdir())
 
 
 def _size(module: nn.Module | None) -> int:

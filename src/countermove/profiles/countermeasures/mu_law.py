@@ -23,8 +23,8 @@ class MuLaw:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 16:
-            raise ConfigError(f"countermove 'mu-law': bits = {self.bits} is refused; it is a number from 2 to 16")
+        if not 2 <= self.bits <= 15:
+            raise ConfigError(f"countermove 'mu-law': bits = {self.bits} is refused; it is a number from 2 to 15")
 
     def __call__(self, plan: Plan) -> Plan:
         """Return the plan with one more squeeze."""

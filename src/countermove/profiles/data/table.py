@@ -98,12 +98,12 @@ class ProfileTable:
                     raise DataError(f"{where} has no {column}; fill it in or leave the row out")
             found.append(
                 OwnItem(
-                    id=row["item"],
-                    path=safe_child(folder, row["item"]),
+                    id=row["item"].strip(),
+                    path=safe_child(folder, row["item"].strip()),
                     role=role,
-                    owner=row["owner"],
-                    value=row[self.attribute],
-                    group=row.get("profile", ""),
+                    owner=row["owner"].strip(),
+                    value=row[self.attribute].strip(),
+                    group=row.get("profile", "").strip(),
                     time=_time(row["time"], where) if "time" in row and role not in ("background", "public") else 0.0,
                     where=where,
                 )

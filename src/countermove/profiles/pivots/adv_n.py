@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from countermove.profiles.crafting import Limit, check_limit
+from countermove.profiles.crafting import Limit, check_attention, check_limit
 from countermove.profiles.dataset import Profiles
 from countermove.profiles.making import grouped, made, noise
 from countermove.profiles.pivot import (
@@ -40,8 +40,8 @@ class AdvN:
     eps, step:   of pictures: radius (L-infinity) around the noise and step, in [0, 1] pixel units.
     snr:         of speech: the change is so many decibels quieter than the noise; its steps are step / eps of that.
     steps:       of the ascent.
-    attention:   at most so much of a profiler's attention goes to additions, where it weighs items; none: no such
-                 budget.
+    attention:   a budget of a profiler's attention to additions, where it weighs items: what is above counts ten times
+                 against the loss, which is mostly enough; how much it is in the end is reported. none: no budget.
 
     The thesis states no radius; eps and step are those of the released near-black code. Differs from it: noise is
     uniform (it starts at zero), pixels stay valid, the extractor is in evaluation mode, and similarity is averaged over
@@ -66,6 +66,7 @@ class AdvN:
         read_knowledge("adv-n", self.box, self.model, self.features)
         check_extension("adv-n", self.additions, self.place)
         check_limit("adv-n", eps=self.eps, snr=self.snr, step=self.step, steps=self.steps)
+        check_attention("adv-n", self.attention, self.box)
 
     def knows(self) -> Knowledge | None:
         """Return what it is made on."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from countermove.profiles.candidates import Like, check_like
-from countermove.profiles.crafting import Limit, check_limit
+from countermove.profiles.crafting import Limit, check_attention, check_limit
 from countermove.profiles.dataset import Profiles
 from countermove.profiles.making import grouped, made, natural
 from countermove.profiles.pivot import (
@@ -39,8 +39,8 @@ class AdvPI:
     eps, step:   of pictures: radius (L-infinity) around the item and step, in [0, 1] pixel units.
     snr:         of speech: the change is so many decibels quieter than the clip; its steps are step / eps of that.
     steps:       of the ascent.
-    attention:   at most so much of a profiler's attention goes to additions, where it weighs items; none: no such
-                 budget.
+    attention:   a budget of a profiler's attention to additions, where it weighs items: what is above counts ten times
+                 against the loss, which is mostly enough; how much it is in the end is reported. none: no budget.
 
     The thesis states no radius; eps and step are those of the released near-black code. Differs from it: items are
     given to the extractor as it expects them (that code normalises natural items and then clamps them to [0, 1]), every
@@ -67,6 +67,7 @@ class AdvPI:
         check_extension("adv-pi", self.additions, self.place)
         check_like("adv-pi", self.like)
         check_limit("adv-pi", eps=self.eps, snr=self.snr, step=self.step, steps=self.steps)
+        check_attention("adv-pi", self.attention, self.box)
 
     def knows(self) -> Knowledge | None:
         """Return what it is made on."""

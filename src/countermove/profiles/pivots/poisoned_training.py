@@ -8,6 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from countermove.errors import ConfigError
+from countermove.game.cell import digest
+from countermove.game.methods import Methods
 from countermove.pixels.selection import pick
 from countermove.profiles.dataset import Profiles
 from countermove.profiles.pivot import Additions, Knowledge, Pivot, PivotContext
@@ -29,7 +31,9 @@ class PoisonedTraining:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        inner = self._inner()
+        composition = _methods().compose("move", self.pivot)
+        object.__setattr__(self, "pivot", composition.spelling)
+        inner = composition.method
         if isinstance(inner, PoisonedTraining) or type(inner).__name__ == "NoPivot":
             raise ConfigError(f"move 'poisoned-training': pivot = {self.pivot!r} is refused; name a pivot, nat-i say")
         if not 0 < self.share <= 1:
@@ -44,6 +48,10 @@ class PoisonedTraining:
         """Return what the pivot must know."""
         return self._inner().knows()
 
+    def fingerprint(self, *, rehash: bool = False) -> str:
+        """Return SHA-256 over all that the pivot is: its settings and its version."""
+        return digest(_methods().compose("move", self.pivot).identity())
+
     def takes_part(self, data: Profiles) -> Tensor:
         """Return the rows of the training profiles whose owners pivot."""
         rows = data.train
@@ -55,6 +63,11 @@ class PoisonedTraining:
         return self._inner()(data, movers, context=context)
 
     def _inner(self) -> Pivot:
-        from countermove.profiles.methods import METHODS  # it lists this one, too
+        return _methods().compose("move", self.pivot).method
 
-        return METHODS.compose("move", self.pivot).method
+
+def _methods() -> Methods:
+    """Return the arena's methods, which list this one, too."""
+    from countermove.profiles.methods import METHODS
+
+    return METHODS

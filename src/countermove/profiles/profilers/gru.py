@@ -79,4 +79,8 @@ class ItemsInOrder(BagNetwork):
         features = features.gather(1, there_first[..., None].expand_as(features))
         lengths = mask.sum(1).cpu()  # packing wants them there
         packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
-        return self.head(self.state(packed)[1][-1])
+        # cuDNN has no gradients through a recurrent network in evaluation mode, and a pivot needs them
+        plain = not self.training and torch.is_grad_enabled()
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not plain):
+            state = self.state(packed)[1]
+        return self.head(state[-1])
