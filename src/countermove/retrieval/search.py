@@ -106,7 +106,7 @@ class ImageSearch:
         folder, longest = Path(folder), check_longest(longest)
         spelled, method = read_engine(engine)
         known = data_of(collection)
-        _check_taught(spelled, method, taught=known is not None)
+        check_taught(spelled, method, taught=known is not None)
         names = walk_pictures(folder)
         if not names:
             raise DataError(f"{folder} holds no pictures; expected .jpg, .png, .webp or .bmp files, in folders or not")
@@ -303,7 +303,7 @@ def read_engine(spelled: str) -> tuple[str, Engine]:
     return composed.spelling, composed.method
 
 
-def _check_taught(spelled: str, method: Engine, *, taught: bool) -> None:
+def check_taught(spelled: str, method: Engine, *, taught: bool) -> None:
     """Refuse an engine that must learn and is not told from what."""
     own = method.looks()
     needs = ""
