@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PROTECTS = {
     "faces": "countermove.faces.protect",
     "profiles": "countermove.profiles.protect",
+    "retrieval": "countermove.retrieval.protect",
     "unlearnable": "countermove.unlearnable.protect",
 }
 """Arena to the module that has its METHODS and its protect_folder. It may have OPTIONS, what that takes more than all
@@ -28,12 +29,12 @@ _USAGE = "countermove protect ARENA IN OUT --with METHOD [--eps 8/255 …]"
 
 def protect(
     ctx: typer.Context,
-    arena: Annotated[str, typer.Argument(help="faces, profiles or unlearnable.")],
+    arena: Annotated[str, typer.Argument(help="faces, profiles, retrieval or unlearnable.")],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="The originals, never written to. unlearnable: one folder a class.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder; the same command goes on in it.")],
-    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move: lowkey, nat-i, linear-separable, …")],
+    with_: Annotated[str, typer.Option("--with", metavar="METHOD", help="A move: lowkey, nat-i, pire-final, …")],
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     model: Annotated[
         str | None, typer.Option(help="The surrogate, where there is one; profiles: the profiler.")
@@ -52,6 +53,9 @@ def protect(
     In profiles nothing is changed: IN is what you have published, --candidates a folder of what you would be willing to
     publish, --attribute your own value of what the profile set of --data asks. OUT gets what to add, in additions.json
     the order and the expected effect.
+
+    In retrieval IN holds queries that an engine shall not understand. --longest 512 is the size at which backbones see
+    them; --against FOLDER searches there, by --engine, and writes OUT/results.html: what each finds before and after.
     """
     from importlib import import_module
 
