@@ -75,6 +75,7 @@ STUDIES = (
     "fr-adaptive",
     "fr-oblivious",
     "fr-purifiers",
+    "pp-profilers",
     "pp-pictures",
     "pp-trainers",
     "pp-speech",
@@ -87,6 +88,8 @@ FUSING = (f"deep-sets({SEEN})", f"set-transformer({SEEN})")
 WEIGHING = f"att-mil({SEEN})"
 VOTING = f"majority-vote({SEEN})"
 HEARING = ("deep-sets(features=log-mel)", "set-transformer(features=log-mel)", "att-mil(features=log-mel)")
+HIDDEN = 'noise(like="pire-final(backbones=[plain])")'
+SIFT, WHOLE = "local(words=500)", ("global", "global(descriptor=gist, side=64)")
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
     "unlearnable": ("accuracy",),
@@ -131,25 +134,41 @@ CLAIMS = {
     "pp-pictures": (
         *(
             Claim(pivot, model=model, at_most=0.05)
-            for pivot in ("adv-n(steps=40)", "adv-pi(steps=40)")
+            for pivot in ("adv-n(steps=20)", "adv-pi(steps=20)")
             for model in (*FUSING, WEIGHING)
         ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in (*FUSING, WEIGHING)),
         *(Claim(f"nat-i({NEAR})", model=m, over="random-items", at_most=-0.03) for m in (*FUSING, WEIGHING)),
         *(Claim("nat-i(box=gray)", model=model, over="nat-i", at_least=0.0) for model in FUSING),
         *(Claim(f"nat-i({NEAR})", model=model, over="nat-i(box=gray)", at_least=0.0) for model in FUSING),
-        *(Claim("adv-n(box=gray, steps=40)", model=m, over="adv-n(steps=40)", at_least=0.0) for m in FUSING),
-        *(Claim(f"adv-n({NEAR}, steps=40)", model=m, over="adv-n(box=gray, steps=40)", at_least=0.0) for m in FUSING),
+        *(Claim("adv-n(box=gray, steps=20)", model=m, over="adv-n(steps=20)", at_least=0.0) for m in FUSING),
+        *(Claim(f"adv-n({NEAR}, steps=20)", model=m, over="adv-n(box=gray, steps=20)", at_least=0.0) for m in FUSING),
         *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in (*FUSING, WEIGHING)),
+    ),
+    "pp-profilers": (
+        *(Claim("none", model=model, at_least=0.6) for model in (*FUSING, WEIGHING)),
+        *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in (*FUSING, WEIGHING, VOTING)),
     ),
     "pp-speech": (
         *(
             Claim(pivot, model=model, at_most=0.05)
-            for pivot in ("adv-n(snr=0, steps=40)", "adv-pi(steps=40)")
+            for pivot in ("adv-n(snr=0, steps=20)", "adv-pi(steps=20)")
             for model in HEARING
         ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in HEARING),
         *(Claim("nat-i", "back-off", model=model, metric="payoff", at_most=0.05) for model in HEARING),
+    ),
+    "ir-grocery": (
+        Claim("none", metric="map_before", beyond="map_chance", model="neural", at_least=0.15),
+        Claim("none", metric="map_before", beyond="map_chance", model="neural(backbone=other)", at_least=0.15),
+        Claim("pire-final(backbones=[plain])", metric="map_after", beyond="map_chance", model="neural", at_most=0.05),
+        Claim("pire-final(backbones=[plain])", metric="ssim", model="neural", at_least=0.8),
+        Claim(HIDDEN, metric="map_after", beyond="map_chance", model="neural", at_least=0.15),
+    ),
+    "ir-keypoints": (
+        *(Claim(move, metric="map_after", over="none", model=SIFT, at_most=-0.02) for move in ("rmd-ls", "ls-fmd")),
+        *(Claim(move, metric="map_after", over="none", model=SIFT, at_least=-0.05) for move in ("rdg", "rmd", "fmd")),
+        *(Claim("ls-fmd", metric="map_after", over="none", model=model, at_least=-0.03) for model in WHOLE),
     ),
     "pp-trainers": (
         *(Claim("nat-i", "adversarial-training", model=model, metric="payoff", at_most=1.0) for model in FUSING),
