@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,16 +24,16 @@ from countermove.profiles.dataset import Profiles, as_float
 from countermove.profiles.detecting import blank_detector, fit_detector
 from countermove.profiles.extractor import ItemNetwork, check_medium, extract, read_extractor
 from countermove.profiles.fitting import fit_bags
-from countermove.profiles.pivot import Additions, PivotContext, extended
-from countermove.profiles.plan import Detection, Squeezing, kept
+from countermove.profiles.pivot import Additions, PivotContext
+from countermove.profiles.plan import Detection, kept
 from countermove.profiles.profiler import Profiler, Reader
 from countermove.profiles.sound import snr
+from countermove.profiles.source import FEATURES, Source
 
 if TYPE_CHECKING:
     from countermove.profiles.arena import Profiles as Arena
 
-WEIGHTS, FEATURES = "weights.safetensors", "features.safetensors"
-ADDITIONS, LIKENESS = "additions.safetensors", "likeness.safetensors"
+WEIGHTS, ADDITIONS, LIKENESS = "weights.safetensors", "additions.safetensors", "likeness.safetensors"
 SMALLEST_SSIM = 11
 
 
@@ -144,93 +143,6 @@ def train_profiler(
     )
     whole = Reader(reader.bag, own if own is not None else network)
     return whole.eval(), fitted.samples, fitted.train_accuracy[-1] if fitted.train_accuracy else 0.0
-
-
-class Source:
-    """Items and what others added, through all squeezes, with their features; additions follow the set's items."""
-
-    def __init__(
-        self,
-        arena: Arena,
-        task: Task,
-        desk: Desk,
-        data: Profiles,
-        squeezes: Sequence[Squeezing],
-        network: ItemNetwork | None,
-    ) -> None:
-        """Look at the set's items in profiles; without a network there are no features.
-
-        The features of an extractor that stays as it is were stored when `task`'s was made.
-        """
-        self.data, self.device, self.network = data, arena.rules.device, network
-        for one in squeezes:
-            if one.medium != data.medium:
-                raise DataError(f"countermove {one.spelling!r} is for {one.medium}; {data.name} holds {data.medium}")
-        self.squeezes, self.extracted = squeezes, 0
-        used = torch.zeros(len(data.items), dtype=torch.bool)
-        used[torch.cat(data.bags)] = True
-        self.items = data.items
-        if squeezes:
-            self.items = data.items.clone()
-            self.items[used] = self._squeezed(data.items[used])
-        self.features = torch.zeros(0)
-        if network is None:
-            return
-        need = next((need for need in task.needs if need.kind == "extractor"), None)
-        if need is not None and not squeezes:
-            self.features = load_file(desk.artifact(need) / FEATURES)["features"]
-            return
-        self.features = torch.zeros(len(data.items), network.dim)
-        self.features[used] = extract(network, self.items[used], data.medium, device=self.device)
-        self.extracted += int(used.sum())
-
-    @property
-    def dim(self) -> int:
-        """Return how many features there are."""
-        return self.features.shape[1]
-
-    def bags(self, rows: Tensor, additions: Additions | None = None, movers: Tensor | None = None) -> list[Tensor]:
-        """Return the profiles of some rows as rows of this source, with what movers among them added.
-
-        Args:
-            rows: of profiles.
-            additions: of the movers.
-            movers: rows of the profiles that the additions are numbered by.
-        """
-        if additions is None or movers is None or not len(additions):
-            return [self.data.bags[row] for row in rows.tolist()]
-        first, count = self._join(additions)
-        moved = extended(self.data, movers, additions)
-        # additions stand behind everything that joined before
-        bags = [torch.where(bag >= count, bag - count + first, bag) for bag in moved]
-        number = {row: at for at, row in enumerate(movers.tolist())}
-        return [bags[number[row]] if row in number else self.data.bags[row] for row in rows.tolist()]
-
-    def through(self, network: ItemNetwork) -> Source:
-        """Return the same items with another network's features."""
-        other = copy(self)
-        other.network = network
-        other.features = extract(network, self.items, self.data.medium, device=self.device)
-        return other
-
-    def is_added(self, bag: Tensor) -> Tensor:
-        """Return which rows are additions."""
-        return bag >= len(self.data.items)
-
-    def _join(self, additions: Additions) -> tuple[int, int]:
-        first = len(self.items)
-        items = self._squeezed(additions.items)
-        self.items = torch.cat([self.items, items])
-        if self.network is not None:
-            found = extract(self.network, items, self.data.medium, device=self.device)
-            self.extracted += len(items)
-            self.features = torch.cat([self.features, found])
-        return first, len(self.data.items)
-
-    def _squeezed(self, items: Tensor) -> Tensor:
-        for one in self.squeezes:
-            items = one.squeeze(items, self.data.rate)
-        return items
 
 
 def pivot(arena: Arena, task: Task, desk: Desk) -> Crafted:
