@@ -11,4 +11,5 @@ DATA: dict[str, str] = {
     "folder": "countermove.profiles.data.folder:ProfileFolder",
     "csv": "countermove.profiles.data.table:ProfileTable",
     "musk": "countermove.profiles.data.musk:Musk",
+    "instances": "countermove.profiles.data.instances:Instances",
 }
