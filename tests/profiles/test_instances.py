@@ -22,9 +22,8 @@ def table(tmp_path: Path) -> Path:
     for bag in range(20):
         for item in range(2 + bag % 3):
             a, b, c = torch.randn(3, generator=source).tolist()
-            lines.append(
-                f"bag{bag},{'yes' if bag % 2 else 'no'},owner{bag // 2 * 2 + bag % 2},i{item},{a + 3 * (bag % 2)},{b},{c}"
-            )
+            label = "yes" if bag % 2 else "no"
+            lines.append(f"bag{bag},{label},owner{bag},i{item},{a + 3 * (bag % 2)},{b},{c}")
     for item in range(30):
         a, b, c = torch.randn(3, generator=source).tolist()
         lines.append(f",background,,b{item},{a + 3 * (item % 2)},{b},{c}")
