@@ -135,9 +135,9 @@ def strip(naive: Estimate | None, value: Estimate | None) -> Markup:
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Return three to six round numbers in [low, high]."""
-    if high <= low:
-        return [low]
     raw = (high - low) / 4
+    if raw <= 0:  # also a distance that is too small to be divided
+        return [low]
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= raw)
     if whole:

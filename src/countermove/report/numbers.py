@@ -44,7 +44,8 @@ def _price_word(name: str, value: float, metric: str) -> str:
     if name == "seconds":
         return f"{value:+.1f} s" if abs(value) >= 0.05 else ""
     if name == "clean_cost":
-        return f"{-value:+.3f} clean {metric.replace('_', ' ')}" if abs(value) >= 0.0005 else ""
+        named = metric.replace("_", " ").removeprefix("clean ")
+        return f"{-value:+.3f} clean {named}" if abs(value) >= 0.0005 else ""
     if not value:
         return ""
     if name == "bytes_stored":
