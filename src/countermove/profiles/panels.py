@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from countermove.game.store import RunFolder
     from countermove.profiles.arena import Profiles
 
-SAMPLES = 6
+SAMPLES = 3
 DETECTED = ("detection_auc", "onset_error", "addition_auc", "flagged")
 READ = {
     "auc": "AUC",
