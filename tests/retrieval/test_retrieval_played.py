@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,19 @@ def test_access_is_white_on_the_engines_own_backbone(played: tuple[Summary, Resu
     assert arena.access(row(results, "none").setting) == ""
 
 
+def test_a_backbone_may_be_stolen_from_the_engine_that_is_met(tmp_path: Path) -> None:
+    move = "pire-final(backbones=['stolen(epochs=4, length=5)'], eps=32/255, floor=0, step=8/255, steps=6)"
+    table = TABLE | {"moves": [move], "countermoves": ["none"], "models": ["global", NEURAL]}
+    results = load_results(play(resolve(make_config(table)), tmp_path / "run").run)
+    assert {one.status for one in results.rows} == {"ok"}
+    arena, (spelled,) = Retrieval(Rules(threads=1)), [m for m in results.axis("move") if m != "none"]
+    cells = [arena.cell(row(results, spelled, model=model).setting) for model in results.axis("model")]
+    moves = [need for cell in cells if (need := cell.need("move")) is not None]
+    assert len({move.key for move in moves}) == 2
+    assert {arena.access(cell.setting) for cell in cells if cell.setting} == {"near-black"}
+    assert [need.kind for move in moves for need in move.needs[0].needs] == ["index", "index"]
+
+
 def test_the_same_command_does_nothing_again(played: tuple[Summary, Results]) -> None:
     summary, _ = played
     table = TABLE | {"countermoves": [c for c in TABLE["countermoves"] if "adapted" not in c]}
@@ -190,6 +204,7 @@ def test_chance_is_that_of_random_orders() -> None:
         ({"countermoves": ["leaked+leaked(share=0.5)"]}, "twice"),
         ({"countermoves": ["ensemble(engines=[])"]}, "engines"),
         ({"models": ["neural(backbone=target)"]}, "target"),
+        ({"models": ["neural(backbone=stolen)"]}, "another engine's lists"),
     ],
 )
 def test_a_wrong_configuration_fails_before_anything_is_played(change: dict[str, Any], message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels, retrieval
@@ -52,13 +52,16 @@ class Retrieval:
 
     def check(self, axes: Mapping[str, Sequence[str]]) -> None:
         """Refuse axes that do not fit this arena."""
-        from countermove.retrieval.backbone import TARGET
+        from countermove.retrieval.backbone import TARGET, stolen
 
         if self.rules.training:
             raise ConfigError("the retrieval arena takes no [training] table: backbones have their own settings")
         for kind in ("data", "move", "model"):
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
+        for model in axes["model"]:
+            if stolen(self.backbone(model) or ""):
+                raise ConfigError(f"model {model!r} is refused: a stolen backbone is made from another engine's lists")
         blind = [model for model in axes["model"] if self.backbone(model) is None]
         for move in axes["move"]:
             if blind and TARGET in self._surrogates(move):
@@ -191,12 +194,16 @@ class Retrieval:
         return tuple(own or name if name == TARGET else name for name in self._surrogates(move))
 
     def _backbone_task(self, setting: Setting, spelled: str, payer: Payer = "trainer") -> Task:
-        from countermove.retrieval.backbone import identity
+        from countermove.retrieval.backbone import identity, stolen
 
         if spelled not in self._backbones:  # public weights are hashed for it
             self._backbones[spelled] = identity(spelled, rehash=self.rules.rehash)
         payload = {**self._common(setting), "backbone": self._backbones[spelled]}
-        return Task("backbone", f"backbone {spelled} | {setting.data} | seed {setting.seed}", payload, payer=payer)
+        label = f"backbone {spelled} | {setting.data} | seed {setting.seed}"
+        if not stolen(spelled):
+            return Task("backbone", label, payload, payer=payer)
+        asked = self._index_task(replace(setting, countermove=NONE), setting.model)  # before its owner's reply
+        return Task("backbone", f"{label}, from {setting.model}", payload, (asked,), payer=payer)
 
     def _index_task(self, setting: Setting, model: str) -> Task:
         """Return an engine's index, of what the reply makes of its pictures and its backbone."""

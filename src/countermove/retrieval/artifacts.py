@@ -21,8 +21,10 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.selection import pick
 from countermove.retrieval.backbone import Describer, read_backbone
 from countermove.retrieval.backbones.small import Small, fit_describer, public_examples
+from countermove.retrieval.backbones.stolen import Stolen
 from countermove.retrieval.collection import Collection, cropped, judged_by
 from countermove.retrieval.engine import Engine, Index
+from countermove.retrieval.evaluation import ranking
 from countermove.retrieval.plan import Adaptation, Purification, through
 from countermove.retrieval.purifying import PurifyingNetwork, blank_purifier, fit_purifier, purify
 from countermove.retrieval.query import QueryContext, change
@@ -40,6 +42,8 @@ def make_backbone(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     collection = collection_of(arena, task)
     _, backbone = read_backbone(task.payload["backbone"]["spelling"], "backbone")
     began = time.perf_counter()
+    if isinstance(backbone, Stolen):
+        return _stolen(arena, task, desk, backbone)
     describer, log = backbone.fit(
         collection,
         seed=task.payload["seed"],
@@ -50,6 +54,20 @@ def make_backbone(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
         save_weights(describer, desk.folder / WEIGHTS)
     facts = {"train_accuracy": log.train_accuracy[-1]} if log.train_accuracy else {}
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=log.samples), facts=facts)
+
+
+def _stolen(arena: Retrieval, task: Task, desk: Desk, backbone: Stolen) -> Crafted:
+    """Send every public picture to an engine, and train a backbone on the lists that come back."""
+    collection, (engine,) = collection_of(arena, task), task.needs
+    began = time.perf_counter()
+    scores = read_index(arena, engine, desk).scores([collection.pictures[row] for row in collection.public.tolist()])
+    answers = collection.indexed[ranking(scores)[:, : backbone.length]]
+    describer, samples = backbone.steal(
+        collection, collection.public, answers, seed=task.payload["seed"], device=arena.rules.device
+    )
+    save_weights(describer, desk.folder / WEIGHTS)
+    cost = Cost(seconds=time.perf_counter() - began, samples=samples)
+    return Crafted(cost=cost, facts={"queries": len(collection.public)})
 
 
 def make_index(arena: Retrieval, task: Task, desk: Desk) -> Crafted:

@@ -139,6 +139,11 @@ def _read(spelled: str, owner: str) -> tuple[str, Backbone]:
     return spelling.spell([Named(named.name, spoken)]), method
 
 
+def stolen(spelled: str) -> bool:
+    """Return whether a backbone is made from the lists that an engine returns."""
+    return hasattr(read_backbone(spelled, "backbone")[1], "steal") if spelled and spelled != TARGET else False
+
+
 def identity(spelled: str, *, rehash: bool = False) -> dict[str, Any]:
     """Return what of a backbone enters a key: every setting, its version, the content of its weights' file."""
     spelled, method = read_backbone(spelled, "backbone")
