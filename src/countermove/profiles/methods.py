@@ -16,6 +16,7 @@ MOVES = {
     "adv-n": f"{_PIVOTS}.adv_n:AdvN",
     "adv-pi": f"{_PIVOTS}.adv_pi:AdvPI",
     "nat-i": f"{_PIVOTS}.nat_i:NatI",
+    "several": f"{_PIVOTS}.several:Several",
     "poisoned-training": f"{_PIVOTS}.poisoned_training:PoisonedTraining",
 }
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
+from countermove.game.methods import Methods
 from countermove.profiles.dataset import Profiles, padded
 from countermove.profiles.extractor import ItemNetwork, read_extractor
 from countermove.profiles.profiler import Reader
@@ -113,6 +114,13 @@ class Pivot(Protocol):
         ...
 
 
+def all_methods() -> Methods:
+    """Return the arena's methods. They list the pivots, so a pivot cannot import them at its top."""
+    from countermove.profiles.methods import METHODS
+
+    return METHODS
+
+
 def check_extension(owner: str, additions: float, place: str) -> None:
     """Refuse an extension that is none.
 
@@ -143,9 +151,7 @@ def read_knowledge(owner: str, box: str, model: str, features: str) -> Knowledge
         return Knowledge(box=box, features=spelled)
     if model == TARGET:
         return Knowledge(box=box, model=TARGET)  # pyright: ignore[reportArgumentType]
-    from countermove.profiles.methods import METHODS  # it lists the moves, too
-
-    composition = METHODS.compose("model", model)
+    composition = all_methods().compose("model", model)
     _ = composition.method
     return Knowledge(box=box, model=composition.spelling)  # pyright: ignore[reportArgumentType]
 

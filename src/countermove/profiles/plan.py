@@ -139,7 +139,7 @@ def read_known(known: Sequence[str], owner: str) -> tuple[str, ...]:
 
     read = tuple(METHODS.compose("move", spelled) for spelled in known)
     for composition in read:
-        if composition.is_none or hasattr(composition.method, "pivot"):
+        if composition.is_none or hasattr(composition.method, "takes_part"):
             raise ConfigError(
                 f"countermove {owner!r}: known = [{composition.spelling}] is refused; name pivots, or none at all: []"
             )

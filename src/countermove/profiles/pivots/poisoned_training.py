@@ -9,10 +9,9 @@ from torch import Tensor
 
 from countermove.errors import ConfigError
 from countermove.game.cell import digest
-from countermove.game.methods import Methods
 from countermove.pixels.selection import pick
 from countermove.profiles.dataset import Profiles
-from countermove.profiles.pivot import Additions, Knowledge, Pivot, PivotContext
+from countermove.profiles.pivot import Additions, Knowledge, Pivot, PivotContext, all_methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class PoisonedTraining:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        composition = _methods().compose("move", self.pivot)
+        composition = all_methods().compose("move", self.pivot)
         object.__setattr__(self, "pivot", composition.spelling)
         inner = composition.method
         if isinstance(inner, PoisonedTraining) or type(inner).__name__ == "NoPivot":
@@ -50,7 +49,7 @@ class PoisonedTraining:
 
     def fingerprint(self, *, rehash: bool = False) -> str:
         """Return SHA-256 over all that the pivot is: its settings and its version."""
-        return digest(_methods().compose("move", self.pivot).identity())
+        return digest(all_methods().compose("move", self.pivot).identity())
 
     def takes_part(self, data: Profiles) -> Tensor:
         """Return the rows of the training profiles whose owners pivot."""
@@ -63,11 +62,4 @@ class PoisonedTraining:
         return self._inner()(data, movers, context=context)
 
     def _inner(self) -> Pivot:
-        return _methods().compose("move", self.pivot).method
-
-
-def _methods() -> Methods:
-    """Return the arena's methods, which list this one, too."""
-    from countermove.profiles.methods import METHODS
-
-    return METHODS
+        return all_methods().compose("move", self.pivot).method
