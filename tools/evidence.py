@@ -81,6 +81,7 @@ STUDIES = (
     "pp-speech",
     "ir-grocery",
     "ir-keypoints",
+    "ir-owners",
 )
 SEEN = """features='small(network="small-cnn(width=0.5)")'"""
 NEAR = """box=near-black, features="small(build=1, network='small-pooled(width=0.5)')\""""
