@@ -153,7 +153,7 @@ CLAIMS = {
     "pp-speech": (
         *(
             Claim(pivot, model=model, at_most=0.05)
-            for pivot in ("adv-n(snr=0, steps=20)", "adv-pi(steps=20)")
+            for pivot in ("adv-n(snr=0.0, steps=20)", "adv-pi(steps=20)")
             for model in HEARING
         ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in HEARING),
