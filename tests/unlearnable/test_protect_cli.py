@@ -96,7 +96,7 @@ def test_pictures_left_out_and_gone_are_named(folders: tuple[str, str]) -> None:
     [
         (
             ["recommender", "IN", "OUT", "--with", "random"],
-            "the arena 'recommender'; it knows: faces, profiles, unlearnable",
+            "the arena 'recommender'; it knows: faces, profiles, retrieval, unlearnable",
         ),
         (["unlearnable", "IN", "OUT", "--with", "randon"], "did you mean 'random'"),
         (["unlearnable", "IN", "OUT", "--with", "random", "--epz", "1"], "--epz is neither .* did you mean '--eps'"),
