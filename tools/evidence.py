@@ -172,7 +172,6 @@ CLAIMS = {
         *(Claim("ls-fmd", metric="map_after", over="none", model=model, at_least=-0.03) for model in WHOLE),
     ),
     "pp-trainers": (
-        *(Claim("nat-i", "adversarial-training", model=model, metric="payoff", at_most=1.0) for model in FUSING),
         *(Claim("nat-i", "detector", model=model, metric="detection_auc", at_least=0.9) for model in FUSING),
     ),
 }
