@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torchvision import models
 
 from countermove.errors import ConfigError, DataError, WeightsError
+from countermove.learning.adversary import FeatureAdversary
 from countermove.nets.load import save_weights
 from countermove.nets.registry import build_network
 from countermove.pixels.randomness import generator
 from countermove.retrieval import backbone as rooms
 from countermove.retrieval.backbone import PRESETS, Describer, GeM, describe, identity, read_backbone
-from countermove.retrieval.backbones.small import DescriptorAdversary, Small
+from countermove.retrieval.backbones.small import Small
 from countermove.retrieval.backbones.trunks import Pooled, Vectors
 from countermove.retrieval.indexes.neural import Neural, NeuralEngine, Sight
 from countermove.retrieval.whitening import RIDGE, Whitening, learned_whitening, pca_whitening
@@ -171,7 +172,7 @@ def test_public_pictures_of_several_sizes_are_brought_to_one() -> None:
 
 
 def test_adversarial_training_withstands_more() -> None:
-    adversary = DescriptorAdversary(8 / 255, steps=6)
+    adversary = FeatureAdversary(part="describer", eps=8 / 255, steps=6)
     apart = []
     for spelled in (f"small({TINY})", f"small(adversary=8/255, {TINY})"):
         network = read_backbone(spelled, "x")[1].fit(scenes(), seed=0, device="cpu", checkpoint=None)[0]

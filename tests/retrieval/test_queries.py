@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError, DataError
 from countermove.game import spelling
 from countermove.game.methods import build, load, read_sheet
+from countermove.pixels.quick_ssim import QuickSsim
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.ssim import ssim
 from countermove.retrieval.backbone import describe
 from countermove.retrieval.methods import MOVES
 from countermove.retrieval.query import Meter, QueryContext, change, similarity, stored
-from countermove.retrieval.quick_ssim import QuickSsim
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from countermove.errors import ConfigError, DataError
-from countermove.pixels.squeezes import gaussian_weights
+from countermove.pixels.quick_ssim import QuickSsim
 
-WINDOW, SIGMA = 11, 1.5
-_STEADY, _CONTRAST = 0.01**2, 0.03**2
 _DECAY, _EPS = 0.95, 1e-7
 _INSIDE = 1 - 1e-6
 
@@ -20,9 +18,7 @@ _INSIDE = 1 - 1e-6
 class Dssim:
     """Structural dissimilarity (1 - SSIM) / 2 to fixed photos, differentiable; their own terms are computed once.
 
-    Gaussian window of 11 x 11 with sigma 1.5, positions whose window lies inside, mean over channels: tf.image.ssim's
-    settings, and those of `pixels.ssim`, in float32. Both photos are shifted by the clean one's mean first, which
-    changes neither variances nor covariance and keeps their differences accurate.
+    See `QuickSsim`; its settings are those of tf.image.ssim.
     """
 
     def __init__(self, clean: Tensor) -> None:
@@ -31,46 +27,17 @@ class Dssim:
         Raises:
             DataError: when a side is under 11 pixels.
         """
-        if min(clean.shape[2:]) < WINDOW:
-            raise DataError(f"photos of {clean.shape[3]} x {clean.shape[2]} pixels are too small for DSSIM: 11 x 11")
-        self.shift = clean.mean((2, 3), keepdim=True)
-        self.clean = clean - self.shift
-        self.down, self.across = (_window(side).to(clean) for side in clean.shape[2:])
-        self.mean = self._blur(self.clean)
-        self.variance = self._blur(self.clean.square()) - self.mean.square()
+        self.ssim = QuickSsim(clean)
 
     def __call__(self, moved: Tensor) -> Tensor:
         """Return one number a photo, [N]; 0 for equal ones, at most 1."""
-        moved = moved - self.shift
-        count = len(moved)
-        mean, square, product = self._blur(torch.cat([moved, moved.square(), moved * self.clean])).split(count)
-        variance = square - mean.square()
-        covariance = product - mean * self.mean
-        here, there = mean + self.shift, self.mean + self.shift
-        light = (2 * here * there + _STEADY) / (here.square() + there.square() + _STEADY)
-        shape = (2 * covariance + _CONTRAST) / (variance + self.variance + _CONTRAST)
-        return (1 - (light * shape).mean((1, 2, 3))) / 2
+        return (1 - self.ssim(moved)) / 2
 
     def rows(self, index: Tensor) -> Dssim:
         """Return the same for some of the photos."""
         some = object.__new__(Dssim)
-        some.down, some.across = self.down, self.across
-        for name in ("shift", "clean", "mean", "variance"):
-            setattr(some, name, getattr(self, name)[index])
+        some.ssim = self.ssim.rows(index)
         return some
-
-    def _blur(self, pictures: Tensor) -> Tensor:
-        # two products with banded matrices: for small photos many times faster than convolutions of one channel
-        return self.down @ pictures @ self.across.T
-
-
-def _window(side: int) -> Tensor:
-    """Return the matrix that slides the Gaussian window along one direction, [side - 10, side]."""
-    weights = torch.tensor(gaussian_weights(WINDOW, SIGMA), dtype=torch.float64)
-    matrix = torch.zeros(side - WINDOW + 1, side, dtype=torch.float64)
-    for row in range(len(matrix)):
-        matrix[row, row : row + WINDOW] = weights
-    return matrix
 
 
 @dataclass

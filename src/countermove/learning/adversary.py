@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from countermove.errors import ConfigError
 from countermove.pixels.balls import Ball, Norm, check_radius
-from countermove.pixels.steps import sign_gradient
+from countermove.pixels.steps import frozen, sign_gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +63,47 @@ class Adversary:
             chunk=len(pictures),
         )
         return pictures + changes, targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureAdversary:
+    """Pictures whose features are moved as far as they go: adversarial training of a network behind a head.
+
+    part:  attribute of the trained model that holds the network with the features.
+    eps:   radius (L-infinity), in [0, 1] pixel units.
+    steps: of 2.5 eps / steps each, from a random start.
+    """
+
+    part: str
+    eps: float
+    steps: int = 4
+
+    @property
+    def passes(self) -> float:
+        """Forward-backward passes spent on every picture."""
+        return self.steps
+
+    def __call__(
+        self, model: nn.Module, pictures: Tensor, targets: Tensor, *, generator: Generator, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return moved pictures and the same targets."""
+        network = model.get_submodule(self.part)
+        with frozen(network), torch.no_grad():
+            clean = network(pictures)
+        changes = sign_gradient(
+            network,
+            pictures,
+            clean,
+            ball=Ball(norm="linf", radius=self.eps),
+            step=2.5 * self.eps / self.steps,
+            steps=self.steps,
+            minimize=False,
+            random_start=generator,
+            loss=_squared_distance,
+            chunk=len(pictures),
+        )
+        return pictures + changes, targets
+
+
+def _squared_distance(features: Tensor, reference: Tensor) -> Tensor:
+    return (features - reference).square().sum(1)

@@ -9,12 +9,14 @@ the operation counts levels (Posterize, Equalize).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from countermove.learning.augment import CutoutStep
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.squeezes import gray_soft
 
@@ -168,3 +170,18 @@ OPERATIONS: MappingProxyType[str, Operation] = MappingProxyType(
         "Invert": _invert,
     }
 )
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Colours, sharpness and small turns at random, then a hole of a quarter of the side."""
+
+    def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the changed batch."""
+        for names, most in ((("Color", "Brightness", "Contrast", "Sharpness"), 0.7), (("Rotate", "ShearX"), 1.0)):
+            which = torch.randint(-1, len(names), (len(pictures),), generator=generator)
+            strength = most * (2 * torch.rand(len(pictures), generator=generator) - 1)
+            if "Rotate" in names:
+                strength = torch.where(which == 0, 15 * strength, 0.2 * strength)
+            pictures = apply(pictures, names, which, strength)
+        return CutoutStep(length=pictures.shape[-1] // 4)(pictures, targets, generator=generator)

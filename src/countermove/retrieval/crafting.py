@@ -13,11 +13,11 @@ from torch import Tensor
 
 from countermove.errors import ConfigError
 from countermove.pixels.balls import check_radius
+from countermove.pixels.quick_ssim import WINDOW, QuickSsim
 from countermove.pixels.randomness import generator, per_sample
 from countermove.pixels.rounding import to_float, to_uint8
 from countermove.pixels.steps import frozen
 from countermove.retrieval.query import QueryContext, Together, similarity
-from countermove.retrieval.quick_ssim import WINDOW, QuickSsim
 
 HALVINGS = 6
 

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError
-from countermove.faces.extractor import Embedder, PeopleOf, Trained, fit_embedder, public_examples, squared_distance
+from countermove.faces.extractor import Embedder, PeopleOf, fit_embedder, public_examples
 from countermove.faces.gallery import Faces
 from countermove.faces.losses import LOSSES, Loss
-from countermove.learning.augment import BatchStep, CutoutStep, ModelStep
+from countermove.learning.adversary import FeatureAdversary
+from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training
-from countermove.learning.operations import apply
+from countermove.learning.operations import Strong
 from countermove.learning.recipe import Recipe
 from countermove.nets.registry import build_network, check_network
-from countermove.pixels.balls import Ball
 from countermove.pixels.randomness import generator
-from countermove.pixels.steps import frozen, sign_gradient
 
 Augment = Literal["plain", "strong"]
 
@@ -82,7 +81,7 @@ class Small:
 
     def model_steps(self) -> tuple[ModelStep, ...]:
         """Return the adversary, where there is one."""
-        return (FeatureAdversary(self.adversary),) if self.adversary else ()
+        return (FeatureAdversary(part="embedder", eps=self.adversary),) if self.adversary else ()
 
     def fit(
         self, faces: Faces, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
@@ -125,56 +124,3 @@ class SmallEmbedder(Embedder):
     def raw(self, photos: Tensor) -> Tensor:
         """Return features before they are normalised in length."""
         return self.neck(self.body(photos))
-
-
-@dataclass(frozen=True)
-class Strong:
-    """Colours, sharpness and small turns at random, then a hole of a quarter of the side."""
-
-    def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the changed batch."""
-        for names, most in ((("Color", "Brightness", "Contrast", "Sharpness"), 0.7), (("Rotate", "ShearX"), 1.0)):
-            which = torch.randint(-1, len(names), (len(pictures),), generator=generator)
-            strength = most * (2 * torch.rand(len(pictures), generator=generator) - 1)
-            if "Rotate" in names:
-                strength = torch.where(which == 0, 15 * strength, 0.2 * strength)
-            pictures = apply(pictures, names, which, strength)
-        return CutoutStep(length=pictures.shape[-1] // 4)(pictures, targets, generator=generator)
-
-
-@dataclass(frozen=True)
-class FeatureAdversary:
-    """Adversarial training of an extractor: photos whose features are moved as far as they go.
-
-    eps:   radius (L-infinity).
-    steps: of 2.5 eps / steps each, from a random start.
-    """
-
-    eps: float
-    steps: int = 4
-
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes spent on every photo."""
-        return self.steps
-
-    def __call__(
-        self, model: nn.Module, pictures: Tensor, targets: Tensor, *, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return moved photos and the same targets."""
-        assert isinstance(model, Trained), "an extractor is trained with its head"
-        with frozen(model.embedder), torch.no_grad():
-            clean = model.embedder(pictures)
-        changes = sign_gradient(
-            model.embedder,
-            pictures,
-            clean,
-            ball=Ball(norm="linf", radius=self.eps),
-            step=2.5 * self.eps / self.steps,
-            steps=self.steps,
-            minimize=False,
-            random_start=generator,
-            loss=squared_distance,
-            chunk=len(pictures),
-        )
-        return pictures + changes, targets

@@ -10,18 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
-from countermove.learning.augment import BatchStep, CutoutStep, ModelStep
+from countermove.learning.adversary import FeatureAdversary
+from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training, train
-from countermove.learning.operations import apply
+from countermove.learning.operations import Strong
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
 from countermove.nets.parts import seeded
 from countermove.nets.registry import build_network, check_network
-from countermove.pixels.balls import Ball
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float, to_uint8
-from countermove.pixels.steps import frozen, sign_gradient
 from countermove.retrieval.backbone import Describer, GeM
 from countermove.retrieval.backbones.trunks import Pooled, Vectors, trunk_of
 from countermove.retrieval.collection import Collection
@@ -94,7 +93,7 @@ class Small:
 
     def model_steps(self) -> tuple[ModelStep, ...]:
         """Return the adversary, where there is one."""
-        return (DescriptorAdversary(self.adversary),) if self.adversary else ()
+        return (FeatureAdversary(part="describer", eps=self.adversary),) if self.adversary else ()
 
     def fit(
         self, collection: Collection, *, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
@@ -192,60 +191,3 @@ def resized(picture: Tensor, side: int) -> Tensor:
         return picture
     pictures = F.interpolate(to_float(picture)[None], (side, side), mode="bilinear", antialias=True)
     return to_uint8(pictures)[0]
-
-
-@dataclass(frozen=True)
-class Strong:
-    """Colours, sharpness and small turns at random, then a hole of a quarter of the side."""
-
-    def __call__(self, pictures: Tensor, targets: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the changed batch."""
-        for names, most in ((("Color", "Brightness", "Contrast", "Sharpness"), 0.7), (("Rotate", "ShearX"), 1.0)):
-            which = torch.randint(-1, len(names), (len(pictures),), generator=generator)
-            strength = most * (2 * torch.rand(len(pictures), generator=generator) - 1)
-            if "Rotate" in names:
-                strength = torch.where(which == 0, 15 * strength, 0.2 * strength)
-            pictures = apply(pictures, names, which, strength)
-        return CutoutStep(length=pictures.shape[-1] // 4)(pictures, targets, generator=generator)
-
-
-@dataclass(frozen=True)
-class DescriptorAdversary:
-    """Adversarial training of a backbone: pictures whose descriptors are moved as far as they go.
-
-    eps:   radius (L-infinity).
-    steps: of 2.5 eps / steps each, from a random start.
-    """
-
-    eps: float
-    steps: int = 4
-
-    @property
-    def passes(self) -> float:
-        """Forward-backward passes spent on every picture."""
-        return self.steps
-
-    def __call__(
-        self, model: nn.Module, pictures: Tensor, targets: Tensor, *, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return moved pictures and the same targets."""
-        assert isinstance(model, Named), "a backbone is trained with its directions"
-        with frozen(model.describer), torch.no_grad():
-            clean = model.describer(pictures)
-        changes = sign_gradient(
-            model.describer,
-            pictures,
-            clean,
-            ball=Ball(norm="linf", radius=self.eps),
-            step=2.5 * self.eps / self.steps,
-            steps=self.steps,
-            minimize=False,
-            random_start=generator,
-            loss=_squared_distance,
-            chunk=len(pictures),
-        )
-        return pictures + changes, targets
-
-
-def _squared_distance(descriptors: Tensor, reference: Tensor) -> Tensor:
-    return (descriptors - reference).square().sum(1)

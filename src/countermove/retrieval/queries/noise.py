@@ -14,11 +14,11 @@ from countermove.game import spelling
 from countermove.game.cell import digest
 from countermove.game.methods import build, load
 from countermove.game.spelling import Named
+from countermove.pixels.quick_ssim import WINDOW
 from countermove.pixels.randomness import per_sample
 from countermove.retrieval.crafting import largest
 from countermove.retrieval.methods import MOVES
 from countermove.retrieval.query import Limit, QueryContext, similarity, stored
-from countermove.retrieval.quick_ssim import WINDOW
 
 if TYPE_CHECKING:
     from countermove.retrieval.query import Query
