@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "countermove"
-ARENAS = {"unlearnable", "faces", "recommender", "profiles", "retrieval"}
+ARENAS = {"unlearnable", "faces", "recommender", "profiles", "retrieval", "tasks"}
 ROOMS_OF_AN_ARENA = {"errors", "game", "pixels", "nets", "learning", "finetuning"}
 LAZY = {"game", "cli", "report"}
 """Rooms that are imported before anybody knows whether there is something to compute."""

@@ -25,6 +25,7 @@ ARENAS = {
     "faces": "countermove.faces.arena:Faces",
     "profiles": "countermove.profiles.arena:Profiles",
     "retrieval": "countermove.retrieval.arena:Retrieval",
+    "tasks": "countermove.tasks.arena:Tasks",
 }
 
 

@@ -1,0 +1,134 @@
+"""Which layers must change: measured, chosen, and everything else frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from countermove.errors import ConfigError
+from countermove.finetuning.layers import blocks, check_layers, inside
+
+Loss = Callable[[nn.Module], Iterable[Tensor]]
+"""Given a network, yields the loss of one batch after another."""
+Score = Callable[[], float]
+
+
+def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
+    """Return for every block how much a small step of all its numbers would lower the loss, per number.
+
+    The mean absolute value of the mean gradient over the batches: the first-order change of the loss when every number
+    moves by one unit of length against its gradient's sign, which is nearly what a step of Adam does. Costs one
+    forward-backward pass a sample. Weights, mode and gradients are left as they were.
+    """
+    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    sums = [torch.zeros_like(p) for _, p in parameters]
+    was_training, count = network.training, 0
+    network.eval()
+    for loss in losses(network):
+        found = torch.autograd.grad(loss, [p for _, p in parameters], allow_unused=True)
+        for total, gradient in zip(sums, found, strict=True):
+            if gradient is not None:
+                total += gradient
+        count += 1
+    network.train(was_training)
+    if not count:
+        raise ConfigError("sensitivity is measured on batches, and there is none")
+    mean = {name: total / count for (name, _), total in zip(parameters, sums, strict=True)}
+    return {
+        block: float(sum(mean[name].abs().sum() for name in held)) / sum(mean[name].numel() for name in held)
+        for block, held in blocks(mean).items()
+    }
+
+
+def rewinding_sensitivity(network: nn.Module, base: Mapping[str, Tensor], score: Score) -> dict[str, float]:
+    """Return for every block how much the score falls when that block alone goes back to where it began.
+
+    Exact, and needs the tuned network: the layers whose change carried the task. The network is left as it was.
+
+    Args:
+        network: tuned.
+        base: the weights it was tuned from; blocks that it lacks are not measured.
+        score: of the network as it stands; higher is better.
+    """
+    own = dict(network.state_dict())
+    best = score()
+    found = {}
+    for block, held in blocks(name for name in own if name in base).items():
+        kept = {name: own[name].clone() for name in held}
+        _put(own, {name: base[name] for name in held})
+        found[block] = best - score()
+        _put(own, kept)
+    return found
+
+
+def choose(sensitivity: Mapping[str, float], sizes: Mapping[str, int], *, share: float) -> list[str]:
+    """Return the most sensitive blocks that together hold at most a share of all numbers, the most sensitive first.
+
+    A block that no longer fits is passed over for smaller ones behind it.
+
+    Raises:
+        ConfigError: when the share is not in (0, 1], or not even one block fits.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share = {share} of the parameters is refused: it lies in (0, 1]")
+    left, chosen = share * sum(sizes.values()), []
+    for block in sorted(sensitivity, key=lambda name: (-sensitivity[name], name)):
+        if sizes[block] <= left:
+            chosen.append(block)
+            left -= sizes[block]
+    if not chosen:
+        raise ConfigError(f"no layer has as few as {share:.0%} of the parameters; allow more")
+    return chosen
+
+
+def first_or_last(names: Iterable[str], *, first: int = 0, last: int = 0) -> list[str]:
+    """Return the first or the last n numbered blocks, such as encoder layers; the others where none are numbered."""
+    numbered = [block for block in blocks(names) if block.rpartition(".")[2].isdigit()] or list(blocks(names))
+    return [*numbered[:first], *(numbered[-last:] if last else [])]
+
+
+def train_only(network: nn.Module, layers: Collection[str], *, always: Sequence[str] = ()) -> list[str]:
+    """Freeze everything but some layers, and return the names of the parameters that stay trainable.
+
+    Autograd then neither computes gradients of frozen weights nor goes back below the first trainable layer.
+
+    Args:
+        network: changed in place.
+        layers: names, or beginnings of names on whole words.
+        always: modules that are trained besides, such as a task's own output layer.
+
+    Raises:
+        ConfigError: when a layer is not there, or nothing would be trained.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    check_layers([*layers, *always], names)
+    trained = []
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(inside(name, [*layers, *always]))
+        trained += [name] if parameter.requires_grad else []
+    if not trained:
+        raise ConfigError("everything would be frozen; name at least one layer to train")
+    return trained
+
+
+def hold_statistics(network: nn.Module) -> Callable[[], None]:
+    """Keep normalisations with running statistics in evaluation mode where none of their parameters is trained.
+
+    Otherwise a frozen layer would change all the same. Returns what lets go of them.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    held = [norm for norm in norms if not any(p.requires_grad for p in norm.parameters())]
+
+    def hold(*_: object) -> None:
+        for norm in held:
+            norm.eval()
+
+    return network.register_forward_pre_hook(hold).remove
+
+
+def _put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in values.items():
+            own[name].copy_(tensor)

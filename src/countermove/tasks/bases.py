@@ -1,0 +1,93 @@
+"""Small BERTs that are pre-trained here, each once, and kept in the cache folder."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from countermove.errors import RunError
+from countermove.game.cell import digest
+from countermove.game.content import cache_folder
+from countermove.learning.checkpoint import Checkpoint
+from countermove.pixels.decode import words
+from countermove.tasks.books import fingerprint, paragraphs
+from countermove.tasks.pretraining import BertSize, Watch, pretrain
+
+CACHE, FACTS = "bases", "pretraining.json"
+NAMES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "special_tokens_map.json",
+)
+VERSION = 1
+"""Goes up when the same size and seed give another network."""
+
+
+def base_key(size: BertSize, *, seed: int, root: Path | None = None, rehash: bool = False) -> str:
+    """Return under which key a pre-trained network is kept: its size, its seed and the books."""
+    books = fingerprint(root, rehash=rehash)
+    return digest({"version": VERSION, "size": asdict(size), "seed": seed, "books": books})
+
+
+def pretrained_folder(
+    size: BertSize, *, seed: int, device: str = "cpu", root: Path | None = None, watch: Watch = lambda *_: None
+) -> Path:
+    """Return a folder with config.json, model.safetensors, tokenizer.json and FACTS; made where it is not there.
+
+    Work that was cut short is taken up where its last checkpoint stands.
+
+    Raises:
+        DataError: when there are no books.
+        RunError: when the cache cannot be written.
+    """
+    key = base_key(size, seed=seed, root=root)
+    folder = cache_folder() / CACHE / key
+    if (folder / FACTS).is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = Checkpoint(folder.with_suffix(".training"), every=60)
+        made = pretrain(list(paragraphs(root)), size, seed=seed, device=device, checkpoint=checkpoint, watch=watch)
+        temporary = folder.with_name(f".{key[:16]}.{secrets.token_hex(8)}.tmp")
+        save_model(made.model, made.tokenizer, temporary)
+        facts = {
+            "size": asdict(size),
+            "seed": seed,
+            "loss": made.loss,
+            "samples": made.samples,
+            "seconds": made.seconds,
+        }
+        (temporary / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # one without facts may stand there
+        temporary.rename(folder)
+        checkpoint.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {words(error)}; make room and run the same command again"
+        ) from None
+    return folder
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model and its tokenizer as transformers reads them."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return how a pre-training went: size, seed, loss an epoch, samples, seconds."""
+    return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+
+
+def copy_base(folder: Path, to: Path) -> None:
+    """Copy a network's own files; no code that may lie beside them."""
+    for name in (*NAMES, FACTS):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, to / name)

@@ -1,0 +1,134 @@
+"""Fitting a reader to a task. Legend: N texts, L tokens, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from countermove.errors import ConfigError
+from countermove.finetuning.critical_layers import Loss
+from countermove.pixels.randomness import generator
+from countermove.tasks.model import Reader
+from countermove.tasks.schedule import line
+from countermove.tasks.task import Texts
+from countermove.tasks.tokens import encode
+
+EVALUATION_BATCH = 256
+SENSITIVITY_BATCHES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network learns a task; the learning rate belongs to the countermove.
+
+    epochs, batch_size: of AdamW without weight decay.
+    warmup: share of all steps over which the rate rises; it then falls to zero in a line.
+    """
+
+    epochs: int = 2
+    batch_size: int = 32
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.warmup < 1:
+            raise ConfigError("training: epochs and batch_size are at least 1, warmup lies in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Encoded texts.
+
+    tokens, segments: int64 [N, L], padded on the right.
+    labels: int64 [N].
+    pad:    the number of the padding token.
+    """
+
+    tokens: Tensor
+    segments: Tensor
+    labels: Tensor
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor, device: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what the network is given of some rows, cut after the longest of them, and their labels."""
+        tokens = self.tokens[index]
+        width = int((tokens != self.pad).sum(1).max())
+        tokens = tokens[:, :width].to(device)
+        given = {
+            "input_ids": tokens,
+            "attention_mask": (tokens != self.pad).long(),
+            "token_type_ids": self.segments[index][:, :width].to(device),
+        }
+        return given, self.labels[index].to(device)
+
+
+def encoded(reader: Reader, texts: Texts, *, length: int) -> Rows:
+    """Encode texts for a reader, at most as long as it can read."""
+    pairs = None if texts.pairs is None else list(texts.pairs)
+    tokens, segments = encode(reader.tokenizer, list(texts.texts), pairs, length=min(length, reader.longest))
+    pad = reader.tokenizer.pad_token_id
+    assert isinstance(pad, int), "checked when the tokenizer was read"
+    return Rows(tokens=tokens, segments=segments, labels=torch.tensor(list(texts.labels)), pad=pad)
+
+
+def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int, device: str = "cpu") -> int:
+    """Train whatever of a network requires gradients, in place; return how many texts went forward and back."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+    per_epoch = -(-len(rows) // recipe.batch_size)
+    steps = recipe.epochs * per_epoch
+    network.to(device).train()
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(generator(seed, "dropout and masks").initial_seed())
+        for epoch in range(recipe.epochs):
+            order = torch.randperm(len(rows), generator=generator(seed, "order", epoch))
+            for i, index in enumerate(order.split(recipe.batch_size)):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * line(epoch * per_epoch + i, steps, recipe.warmup)
+                given, labels = rows.batch(index, device)
+                loss = F.cross_entropy(network(**given).logits, labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+    network.eval()
+    return recipe.epochs * len(rows)
+
+
+@torch.no_grad()
+def answers(network: nn.Module, rows: Rows, *, device: str = "cpu") -> Tensor:
+    """Return the class of every row, int64 [N]. Rows of like length are read together."""
+    network.to(device).eval()
+    order = (rows.tokens != rows.pad).sum(1).argsort(stable=True)
+    found = torch.zeros(len(rows), dtype=torch.int64)
+    for index in order.split(EVALUATION_BATCH):
+        given, _ = rows.batch(index, device)
+        found[index] = network(**given).logits.argmax(1).cpu()
+    return found
+
+
+def some_losses(rows: Rows, *, batch_size: int, seed: int, device: str = "cpu") -> Loss:
+    """Return what yields the losses of a few batches, to measure sensitivity on."""
+
+    def losses(network: Any) -> Iterator[Tensor]:
+        network.to(device)
+        order = torch.randperm(len(rows), generator=generator(seed, "sensitivity"))
+        for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
+            given, labels = rows.batch(index, device)
+            yield F.cross_entropy(network(**given).logits, labels)
+
+    return losses
+
+
+def matthews(answered: Tensor, labels: Tensor) -> float:
+    """Return Matthews' correlation of two classes, 0 where one side never varies (GLUE's metric for CoLA)."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels.numpy(), answered.numpy()))

@@ -1,0 +1,124 @@
+"""Text to rows of token numbers. Legend: N texts, L tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from countermove.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def needs_transformers() -> Any:
+    """Return the transformers package, quiet.
+
+    Raises:
+        ConfigError: when it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError("this needs the packages of the finetuning extra: countermove[finetuning]") from None
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def train_tokenizer(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerFast:
+    """Learn lower-cased WordPiece (BERT's, by the tokenizers library) from texts.
+
+    Args:
+        texts: a paragraph each.
+        size: of the vocabulary, the special tokens among it.
+    """
+    transformers = needs_transformers()
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))  # pyright: ignore[reportCallIssue]
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL.values()), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    sep, cls = ((SPECIAL[name], tokenizer.token_to_id(SPECIAL[name])) for name in ("sep_token", "cls_token"))
+    tokenizer.post_processor = processors.BertProcessing(sep, cls)  # pyright: ignore[reportAttributeAccessIssue]
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+
+
+def read_tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
+    """Read the tokenizer that lies beside a model, and see that the two belong together.
+
+    Args:
+        folder: with tokenizer.json, or vocab.txt as BERT's own.
+        vocabulary: how many tokens the model has embeddings for.
+
+    Raises:
+        DataError: when there is none, or it knows tokens that the model has no embedding for.
+    """
+    transformers = needs_transformers()
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file():
+        raise DataError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt lies beside the model")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library raises whatever its parts raise
+        raise DataError(f"the tokenizer in {folder} cannot be read: {error}") from None
+    if len(tokenizer) > vocabulary:
+        raise DataError(
+            f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the model beside it has embeddings for "
+            f"{vocabulary}; they do not belong together"
+        )
+    if any(getattr(tokenizer, name) is None for name in ("pad_token_id", "cls_token_id", "sep_token_id")):
+        raise DataError(f"the tokenizer in {folder} lacks one of the tokens for padding, beginning and end")
+    return tokenizer
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], pairs: Sequence[str] | None, *, length: int
+) -> tuple[Tensor, Tensor]:
+    """Return token numbers and segment numbers, int64 [N, L], padded with the tokenizer's padding token.
+
+    Args:
+        tokenizer: as trained or read.
+        texts: one a row.
+        pairs: second sentences, where the task has them; cut together with the first, longest first.
+        length: tokens at most; no row is longer than the longest one needs.
+    """
+    found = tokenizer(
+        list(texts),
+        None if pairs is None else list(pairs),
+        truncation="longest_first" if pairs is not None else True,
+        max_length=length,
+        padding="longest",
+        return_token_type_ids=True,
+        return_attention_mask=False,
+        return_tensors="np",
+    )
+    return torch.from_numpy(found["input_ids"]).long(), torch.from_numpy(found["token_type_ids"]).long()
+
+
+def packed(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, length: int) -> Tensor:
+    """Return one long stream of texts cut into full rows, int32 [N, L]; each begins with the token for a beginning.
+
+    A separator stands after every text; what is left over for a last row is dropped.
+    """
+    backend = tokenizer.backend_tokenizer
+    encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    sep, cls = tokenizer.sep_token_id, tokenizer.cls_token_id
+    stream = [token for one in encoded for token in (*one.ids, sep)]
+    rows = len(stream) // (length - 1)
+    body = torch.tensor(stream[: rows * (length - 1)], dtype=torch.int32).view(rows, length - 1)
+    return torch.cat([torch.full((rows, 1), cls, dtype=torch.int32), body], dim=1)

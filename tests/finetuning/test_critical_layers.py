@@ -1,0 +1,119 @@
+"""Which layers matter, and what freezing saves and leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from countermove.errors import ConfigError
+from countermove.finetuning.critical_layers import (
+    choose,
+    first_or_last,
+    gradient_sensitivity,
+    hold_statistics,
+    rewinding_sensitivity,
+    train_only,
+)
+
+
+def network() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def losses(net: nn.Module) -> Iterator[Tensor]:
+    source = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        given = torch.randn(16, 6, generator=source)
+        yield functional.cross_entropy(net(given), given[:, :3].argmax(1))
+
+
+def test_gradient_sensitivity_is_the_fall_of_the_loss_a_number() -> None:
+    """Against a small step of one block along its gradient's signs."""
+    net = network().double()
+
+    def doubled(module: nn.Module) -> Iterator[Tensor]:
+        source = torch.Generator().manual_seed(1)
+        given = torch.randn(64, 6, generator=source, dtype=torch.float64)
+        yield functional.cross_entropy(module(given), given[:, :3].argmax(1))
+
+    found = gradient_sensitivity(net, doubled)
+    assert set(found) == {"0", "2", "4"}
+    (before,) = doubled(net)
+    gradients = torch.autograd.grad(before, list(net[2].parameters()))
+    step = 1e-6
+    with torch.no_grad():
+        for parameter, gradient in zip(net[2].parameters(), gradients, strict=True):
+            parameter -= step * gradient.sign()
+    (after,) = doubled(net)
+    numbers = sum(parameter.numel() for parameter in net[2].parameters())
+    assert found["2"] == pytest.approx(float(before.detach() - after.detach()) / step / numbers, rel=1e-3)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_rewinding_finds_the_block_that_carries_the_task() -> None:
+    net, base = network(), {name: tensor.clone() for name, tensor in network().state_dict().items()}
+    with torch.no_grad():
+        net[2].weight += 1.0
+    given = torch.randn(8, 6)
+    wanted = net(given).detach()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    found = rewinding_sensitivity(net, base, lambda: -float((net(given) - wanted).abs().mean().detach()))
+    assert found["2"] > 0.01
+    assert found["0"] == found["4"] == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_choosing_fills_a_share_with_the_most_sensitive() -> None:
+    sensitivity = {"a": 3.0, "b": 2.0, "c": 1.0}
+    numbers = {"a": 50, "b": 40, "c": 10}
+    assert choose(sensitivity, numbers, share=0.6) == ["a", "c"], "b no longer fits, c does"
+    assert choose(sensitivity, numbers, share=0.45) == ["b"]
+    assert choose(sensitivity, numbers, share=1.0) == ["a", "b", "c"]
+    for share in (0.05, 0.0, 1.1):
+        with pytest.raises(ConfigError):
+            choose(sensitivity, numbers, share=share)
+
+
+def test_first_and_last_blocks() -> None:
+    names = ["emb.weight", "layer.0.a", "layer.0.b", "layer.1.a", "layer.2.a", "head.weight"]
+    assert first_or_last(names, last=2) == ["layer.1", "layer.2"]
+    assert first_or_last(names, first=1) == ["layer.0"]
+
+
+def test_only_chosen_layers_change_and_the_backward_pass_ends_there() -> None:
+    net = network()
+    assert train_only(net, ["2"], always=["4"]) == ["2.weight", "2.bias", "4.weight", "4.bias"]
+    below: dict[str, bool] = {}
+    for name in ("0", "2"):
+        net.get_submodule(name).register_forward_hook(lambda *a, name=name: below.update({name: a[2].requires_grad}))
+    sum(losses(net)).backward()  # pyright: ignore
+    trained = {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert {name for name, p in net.named_parameters() if p.grad is not None} == trained
+    assert below == {"0": False, "2": True}, "no graph is kept below the first layer that is trained"
+
+
+def test_nothing_and_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no layer 'encoder'"):
+        train_only(network(), ["encoder"])
+    with pytest.raises(ConfigError, match="everything would be frozen"):
+        train_only(network(), [])
+
+
+def test_frozen_normalisations_keep_their_statistics_and_trained_ones_do_not() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    train_only(net, ["2", "3"])
+    release = hold_statistics(net)
+    net.train()
+    net(torch.randn(8, 3, 9, 9) + 5)
+    assert torch.equal(net[1].running_mean, torch.zeros(4))
+    assert not torch.equal(net[3].running_mean, torch.zeros(4))
+    release()
+    net.train()
+    net(torch.randn(8, 3, 9, 9) + 5)
+    assert not torch.equal(net[1].running_mean, torch.zeros(4))
