@@ -36,6 +36,9 @@ NEAREST, NEWER, LINEAR = (
     METHODS.compose("model", f'{head}(extractor="{extractor}")').spelling
     for head, extractor in (("nearest", OWN), ("nearest", OTHER), ("linear", OWN))
 )
+MASKS = METHODS.compose(
+    "countermove", "adaptive(adaptation='mask(sampler=bernoulli, scale=3)', epochs=2, examples=40, photos=2)"
+).spelling
 TABLE: dict[str, Any] = {
     "arena": "faces",
     "data": DATA,
@@ -46,6 +49,8 @@ TABLE: dict[str, Any] = {
         "leaked(photos=99)",
         "adaptive(epochs=2, photos=2)",
         "adaptive(epochs=2, photos=2)+top-2",
+        MASKS,
+        "adaptive(adaptation=bitfit, epochs=2, photos=2)",
         "adaptive(epochs=2, known=[random-noise], photos=2)",
         "purifier(epochs=1, photos=2, width=4)",
         "detector(epochs=1, network='small-pooled(width=0.25)', photos=2)",
@@ -146,7 +151,7 @@ def test_what_the_trainer_cloaks_is_shared_by_all_that_learn_from_it(played: tup
         for r in played[1].rows
         if "adapted" in r.record["needs"] and r.setting.model == NEAREST
     }
-    met = {(move, key) for reply, move, key in adapted if "known" not in reply}
+    met = {(move, key) for reply, move, key in adapted if "known" not in reply and "adaptation" not in reply}
     assert len({key for _, key in met}) == len({move for move, _ in met}) == 4, "one for each cloak it meets, and none"
     assert len({key for reply, _, key in adapted if "known" in reply}) == 1, "who knows a cloak need not meet one"
 
@@ -314,9 +319,15 @@ def test_the_price_is_what_a_reply_costs_beyond_none(played: tuple[Summary, Resu
     assert adaptive["clean_examples"] == public
     assert adaptive["samples"] == 2 * (public + 2 * 40), "two epochs on all clean and two cloaked ones of each"
     assert adaptive["seconds"] > 0
-    assert adaptive["bytes_stored"] == 0, "it replaces the plain extractor"
+    assert 4 * size < adaptive["bytes_stored"] < 4 * size + 20_000, "a full copy, beside the network it began with"
+    few = price(NOISE, MASKS)
+    assert few["clean_examples"] == 40
+    assert few["samples"] == 2 * (40 + 2 * 40)
+    assert 0 < few["bytes_stored"] < adaptive["bytes_stored"] / 8, "at most a bit for each weight"
+    biases = price(NOISE, "adaptive(adaptation=bitfit, epochs=2, photos=2)")
+    assert biases["parameters_changed"] == sum(p.numel() for n, p in blank.named_parameters() if n.endswith("bias"))
     two = price(NOISE, "adaptive(epochs=2, photos=2)+top-2")
-    assert two["bytes_stored"] == 4 * (size + 16 * len(faces.published))
+    assert two["bytes_stored"] - adaptive["bytes_stored"] == 4 * 16 * len(faces.published)
     assert price(NOISE, "leaked(photos=2)")["clean_examples"] == 2
     assert price(NOISE, "leaked(photos=99)")["clean_examples"] == 6
     assert price(NOISE, "jpeg(quality=30)")["samples"] == 0

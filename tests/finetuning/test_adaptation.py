@@ -159,7 +159,9 @@ def test_what_no_adaptation_is(spelled: str, reason: str) -> None:
         read_adaptation(spelled)
 
 
-@pytest.mark.parametrize("spelled", ["critical-layers(layers=['17'])", "mask(layers=[encoder])", "mask(without=['17'])"])
+@pytest.mark.parametrize(
+    "spelled", ["critical-layers(layers=['17'])", "mask(layers=[encoder])", "mask(without=['17'])"]
+)
 def test_layers_that_are_not_there(spelled: str) -> None:
     with pytest.raises(ConfigError, match="there is no layer"):
         read_adaptation(spelled).begin(network(), seed=0)

@@ -47,7 +47,7 @@ def test_json_keeps_its_schema(report: Report, poor_report: Report) -> None:
     data = json.loads(as_json([report, poor_report]))
     assert data["format"] == 1
     assert [list(run) for run in data["runs"]] == [
-        "name audit arena unit metric seeds sentence conclusive moves matrix flags cells".split()
+        "name audit arena unit metric seeds sentence conclusive moves matrix cheapest flags cells".split()
     ] * 2
     assert data["runs"][0]["moves"] == verdict_table(report.results, report.verdict)
     assert data["runs"][0]["matrix"] == matrix_table(report.results, report.verdict)

@@ -183,6 +183,9 @@ COUNTERMOVE_ROWS: dict[str, list[CountermoveRow]] = {
         CountermoveRow(kind="decision", settings="model='small-cnn(width=0.1)', folds=2, epochs=1, threshold=0.1")
     ],
     "automatic": [CountermoveRow(kind="decision", settings="model='small-cnn(width=0.1)', epochs=1", ours=True)],
+    "fine-tuning": [
+        CountermoveRow(kind="own-data", settings="adaptation=bitfit, clean=20, data=cifar10-mini, epochs=1, skip=100")
+    ],
     "robust-training": [
         CountermoveRow(kind="own-data", settings="known='random(form=class)', data=cifar10-mini, take=20")
     ],

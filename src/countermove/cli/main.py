@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from countermove import __version__
-from countermove.cli import audit, demo, listing, protect, report, view
+from countermove.cli import audit, demo, listing, protect, report, view, weights
 from countermove.errors import CountermoveError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("report")(report.report)
 app.command("view")(view.view)
 app.command("ls")(listing.ls)
 app.command("show")(listing.show)
+app.add_typer(weights.app, name="weights", no_args_is_help=True)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from countermove.faces.extractor import (
 from countermove.faces.gallery import Faces
 from countermove.faces.purifying import blank_purifier, fit_purifier
 from countermove.faces.trainer import Adaptation, Detection, Purification
+from countermove.finetuning.pictures import FULL, adamw, begin, some_of
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -142,26 +143,37 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
     label = torch.full((len(faces.people),), -1)
     label[faces.person[faces.public]] = examples.labels
     stored = [load_file(desk.artifact(need) / PHOTOS) for need in known]
+    examples = some_of(examples, [faces.ids[i] for i in faces.public.tolist()], asked.examples)
     both = Examples(
         pictures=torch.cat([examples.pictures, *(held["photos"] for held in stored)]),
         labels=torch.cat([examples.labels, *(label[faces.person[held["rows"]]] for held in stored)]),
     )
     embedder, own = read_embedder(arena, base, desk).requires_grad_(True), extractor.recipe()
+    way, adapting = begin(embedder, asked.adaptation, seed=seed)
+    whole = asked.adaptation == FULL
     began = time.perf_counter()
     log = fit_embedder(
         embedder,
         both,
         people,
         extractor=extractor,
-        recipe=Recipe(epochs=asked.epochs or own.epochs, lr=asked.lr or own.lr),
+        recipe=Recipe(epochs=asked.epochs or own.epochs, lr=(asked.lr or own.lr) if whole else way.lr),
         seed=int(torch.randint(2**31, (), generator=generator(seed, "adaptive"))),
         steps=extractor.batch_steps(),
         model_steps=extractor.model_steps(),
+        optimizer=None if whole else adamw(way),
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
+    adapted = adapting.finish()
     save_weights(embedder, desk.folder / WEIGHTS)
-    cost = Cost(seconds=time.perf_counter() - began, samples=log.samples, clean_examples=len(examples))
+    cost = Cost(
+        seconds=time.perf_counter() - began,
+        samples=log.samples,
+        parameters_changed=adapted.parameters_changed,
+        bytes_stored=adapted.bytes_stored,
+        clean_examples=len(examples),
+    )
     return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
 
 

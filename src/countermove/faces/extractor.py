@@ -22,7 +22,7 @@ from countermove.game.methods import build, load
 from countermove.game.spelling import Named
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Training, train
+from countermove.learning.loop import OptimizerOf, Training, train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import EVALUATION_BATCH, Examples, place, to_model
 from countermove.pixels.selection import pick
@@ -175,6 +175,7 @@ def fit_embedder(
     seed: int,
     steps: Sequence[BatchStep] = (),
     model_steps: Sequence[ModelStep] = (),
+    optimizer: OptimizerOf | None = None,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> Training:
@@ -192,6 +193,7 @@ def fit_embedder(
         steps=tuple(_Labelled(step) for step in steps),
         model_steps=model_steps,
         loss=_on_labels(margin_loss(loss, scale=scale, margin=margin)),
+        optimizer=optimizer,
         device=device,
         checkpoint=checkpoint,
     )

@@ -51,7 +51,7 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
     seconds = time.perf_counter() - began + FEATURES.saved()
     scores = _Scores.of(named, faces)
     fitted = sum(one.parameters for one in recognised) + _size(received.purifier) + _size(received.detector)
-    tuned = max(*(one.tuned for one in recognised), _size(names[-1].embedder) if plan.adaptation else 0)
+    tuned = max(one.tuned for one in recognised)
     features = sum(
         len(received.owner) * one.embedder.dim for one, made in zip(names, recognised, strict=True) if made.gallery
     )
@@ -68,7 +68,7 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
             seconds=seconds,
             samples=sum(one.samples for one in recognised),
             parameters_changed=fitted + tuned,
-            bytes_stored=4 * (fitted + sum(_size(one.embedder) for one in names) + features),
+            bytes_stored=4 * (fitted + _size(names[0].embedder) + features),
             clean_examples=min(plan.leaked, int(torch.bincount(received.owner).min())),
         ),
         tables={"by_person": torch.stack([scores.clean, scores.moved], dim=1).tolist()},

@@ -34,10 +34,17 @@ class Knowing:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation(Knowing):
-    """How an extractor is fine-tuned; None: as its own recipe says."""
+    """How an extractor is fine-tuned.
+
+    epochs, lr: None: as its own recipe says.
+    adaptation: which part of it may change, spelled; all but "full" by AdamW at a learning rate of their own.
+    examples:   clean photos of the public at most; 0: all.
+    """
 
     epochs: int | None
     lr: float | None
+    adaptation: str = "full"
+    examples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,8 @@ class Adapted:
     """What an adaptation gave.
 
     network:            plain again, with its final weights.
-    parameters_changed: numbers that must be known to get there from the base: entries of trained tensors, entries that
-                        a mask zeroes, LoRA's factors.
+    parameters_changed: numbers that must be known to get there from the base: entries of trained parameters, entries
+                        that a mask zeroes, LoRA's factors. What normalisations count is stored and not counted here.
     bytes_stored:       of the file that holds them.
     delta:              that file's content; None for LoRA, whose factors are multiplied out.
     facts:              such as the sparsity of masks or which layers were trained.
@@ -210,7 +210,7 @@ class Masked:
     layers: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     embeddings: bool = False
-    lr: float = 2e-3
+    lr: float = 1e-2
 
     def __post_init__(self) -> None:
         MaskStart(init=self.init, sparsity=self.sparsity)
@@ -346,7 +346,8 @@ def _told_whole(
     def finish() -> Adapted:
         network.requires_grad_(True)
         delta = difference(base, network.state_dict(), new=_new(network, new))
-        numbers = sum(entry.data.numel() for entry in delta.entries.values() if entry.data is not None)
+        parameters = {name for name, _ in network.named_parameters()}
+        numbers = sum(e.data.numel() for name, e in delta.entries.items() if e.data is not None and name in parameters)
         return _adapted(network, delta, numbers, facts)
 
     return finish

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 EVERY_SECONDS = 300.0
+REMEMBERED = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq")
+"""What SGD and AdamW remember of a parameter."""
 
 
 @dataclass
@@ -53,12 +56,12 @@ class Checkpoint:
 
 
 def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return a model's weights and buffers and its optimiser's momentum, by name."""
+    """Return a model's weights and buffers and what its optimiser remembers of each parameter, by name."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        momentum = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"{key}.{name}"] = torch.as_tensor(value)
     return tensors
 
 
@@ -66,5 +69,9 @@ def restore_training(model: nn.Module, optimizer: Optimizer, tensors: dict[str, 
     """Put back what `training_state` returned, in place."""
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     for name, parameter in model.named_parameters():
-        if f"momentum.{name}" in tensors:
-            optimizer.state[parameter] = {"momentum_buffer": tensors[f"momentum.{name}"].to(parameter.device)}
+        kept = {key: tensors[f"{key}.{name}"] for key in REMEMBERED if f"{key}.{name}" in tensors}
+        if kept:
+            # the number of steps stays where the optimiser counts it; the rest lies beside the parameter
+            optimizer.state[parameter] = {
+                k: t.clone() if k == "step" else t.to(parameter.device) for k, t in kept.items()
+            }

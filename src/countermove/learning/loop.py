@@ -22,6 +22,9 @@ from countermove.learning.scoring import Examples, place, predict
 from countermove.learning.stopping import History, Stopping, stage_epochs
 from countermove.pixels.randomness import generator as make_generator
 
+OptimizerOf = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+"""From the parameters that are trained to their optimiser; its learning rate is then set step by step."""
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From a model's output and the targets to one number, the mean over a batch."""
 
@@ -65,6 +68,7 @@ def train(
     stop: Stopping | None = None,
     stages: int = 0,
     loss: Loss = F.cross_entropy,
+    optimizer: OptimizerOf | None = None,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> Training:
@@ -86,6 +90,7 @@ def train(
         stop: when to stop early; the model of the last epoch stays in place, what counts is `kept_epoch`.
         stages: how many equidistant epochs' weights to return, the last epoch's among them.
         loss: of the model's output and labels [n] (class probabilities [n, classes] where there are batch steps).
+        optimizer: of whatever requires gradients; None: stochastic gradient descent with momentum, as the recipe says.
         device: "cpu" or "cuda".
         checkpoint: where to go on from.
 
@@ -95,7 +100,7 @@ def train(
     began = time.perf_counter()
     generator = make_generator(seed, "training")
     place(model, device)
-    trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, loss, device)
+    trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, loss, optimizer, device)
     data, labels = padded(received.pictures, recipe.crop).to(device), received.labels.to(device)
     log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
     kept, history = stage_epochs(recipe.epochs, stages), History(stop)
@@ -123,6 +128,21 @@ def train(
     return log
 
 
+def descent(recipe: Recipe) -> OptimizerOf:
+    """Return stochastic gradient descent with momentum, as a recipe says."""
+
+    def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+        )
+
+    return make
+
+
 class _Trainer:
     """The state of one training: model, optimiser, generator."""
 
@@ -135,19 +155,15 @@ class _Trainer:
         model_steps: tuple[ModelStep, ...],
         classes: int,
         loss: Loss,
+        optimizer: OptimizerOf | None,
         device: str,
     ) -> None:
         self.model, self.recipe, self.generator, self.loss = model, recipe, generator, loss
         self.steps, self.model_steps, self.classes, self.device = steps, model_steps, classes, device
         self.run = torch.compile(model) if device == "cuda" else model
         self.layers_state: Tensor | None = None
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.momentum > 0,
-        )
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = descent(recipe)(trained) if optimizer is None else optimizer(trained)
 
     def epoch(self, data: Tensor, labels: Tensor, epoch: int) -> tuple[float, float, int]:
         """Train one epoch on padded 8-bit pictures [N, H', W', 3]; return mean loss, accuracy and pictures seen."""

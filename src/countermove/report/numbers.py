@@ -40,6 +40,11 @@ def price_words(price: Mapping[str, float], metric: str) -> list[str]:
     return [word for word in words if word]
 
 
+def amount_words(price: str, value: float) -> str:
+    """Write one price, zero as such."""
+    return _price_word(price, value, "") or "nothing"
+
+
 def _price_word(name: str, value: float, metric: str) -> str:
     if name == "seconds":
         return f"{value:+.1f} s" if abs(value) >= 0.05 else ""

@@ -28,12 +28,13 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from countermove.game.arena import Panel
+from countermove.game.cheapest import cheapest_breaking
 from countermove.game.results import PRICE
 from countermove.game.store import RunFolder, write_atomic
 from countermove.report import figures, view
 from countermove.report.charts import strip
 from countermove.report.inert import why_not_inert
-from countermove.report.numbers import interval, number, point, price_words
+from countermove.report.numbers import amount_words, interval, number, point, price_words, reply_words
 from countermove.report.published import beside, published, size_words
 from countermove.report.source import Report, read_report
 from countermove.report.tables import count_cells
@@ -79,6 +80,7 @@ def render_page(report: Report) -> str:
         sentences=view.sentences(verdict),
         matrices=view.matrices(results, verdict),
         price_views=figures.price_views(results, verdict),
+        cheapest=cheapest_breaking(verdict, results.arena.yardstick),
         curve_views=figures.curve_views(results),
         time_views=figures.time_views(results),
         panels=[safe_panel(panel) for panel in results.arena.panels(report.run, results)],
@@ -156,7 +158,7 @@ def _render(name: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(number=number, interval=interval, point=point, breakable=_breakable)
-    environment.globals.update(price_words=price_words, strip=strip)
+    environment.globals.update(price_words=price_words, amount_words=amount_words, reply_words=reply_words, strip=strip)
     css, script = Markup(_resource("page.css")), Markup(_resource("page.js"))  # noqa: S704 - our own files
     return environment.get_template(name).render(**values, css=css, script=script, policy=page_policy())
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from countermove.game.cheapest import cheapest_breaking
 from countermove.game.results import PRICE, Results
 from countermove.game.verdict import Estimate, Verdict
 from countermove.report.source import Report
@@ -93,6 +94,8 @@ def as_json(reports: Sequence[Report]) -> str:
          "runs": [{"name": str, "audit": str, "arena": str, "unit": str, "metric": str, "seeds": [int],
                    "sentence": str, "conclusive": bool,
                    "moves": [row of verdict_table], "matrix": [row of matrix_table],
+                   "cheapest": [{"data": str, "move": str, "price": str, "amount": float, "reply": str, "model": str,
+                                 "payoff": float}],
                    "flags": [{"code": str, "text": str, "data": str, "fatal": bool}],
                    "cells": {"ok": int, "failed": int, "blocked": int, "missing": int}}]}
     """
@@ -120,6 +123,10 @@ def _run(report: Report) -> dict[str, Any]:
         "conclusive": verdict.conclusive,
         "moves": verdict_table(results, verdict),
         "matrix": matrix_table(results, verdict),
+        "cheapest": [
+            {**asdict(one), "reply": one.reply.countermove, "model": one.reply.model, "payoff": one.payoff.point}
+            for one in cheapest_breaking(verdict, results.arena.yardstick)
+        ],
         "flags": [asdict(flag) for flag in verdict.flags],
         "cells": count_cells(results),
     }

@@ -12,10 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from countermove.game.cheapest import cheapest_breaking
 from countermove.game.ledger import moments
 from countermove.game.results import Results
 from countermove.game.verdict import MoveVerdict, Square, Verdict
-from countermove.report.numbers import interval, number, point, price_words, reply_words
+from countermove.report.numbers import amount_words, interval, number, point, price_words, reply_words
 from countermove.report.published import Beside, beside, published, size_words
 from countermove.report.source import Report
 
@@ -46,6 +47,7 @@ def renderable(results: Results, verdict: Verdict, *, width: int = 100) -> Rende
         for model in results.axis("model"):
             parts += _matrix(results, verdict, data, model, width)
     parts += [_verdict(results, verdict, data, width) for data in results.axis("data")]
+    parts += _cheapest(results, verdict, width)
     parts += _over_time(results, width)
     parts += _published(results, verdict, width)
     if verdict.flags:
@@ -151,6 +153,32 @@ def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table
             reply.append("\n" + fit(blind, name), style="dim")
         table.add_row(Text(fit(move.move, name)), left, reply, Text("\n".join(price) or "-"))
     return table
+
+
+def _cheapest(results: Results, verdict: Verdict, width: int) -> Iterator[RenderableType]:
+    found = cheapest_breaking(verdict, results.arena.yardstick)
+    models, name = len(results.axis("model")), max(16, (width - 46) // 2)
+    for data in dict.fromkeys(one.data for one in found):
+        on = "" if len(results.axis("data")) == 1 else f" on {data}"
+        title = Text(f"The cheapest reply that still breaks a move{on}")
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+        table.pad_edge = False
+        table.add_column("move", width=name)
+        table.add_column("cheapest in", width=18)
+        table.add_column("reply", width=name)
+        table.add_column("its price", min_width=12)
+        table.add_column("leaves", width=6)
+        mine = [one for one in found if one.data == data]
+        for i, one in enumerate(mine):
+            first = i == 0 or mine[i - 1].move != one.move
+            table.add_row(
+                Text(fit(one.move, name) if first else ""),
+                one.price.replace("_", " "),
+                Text(fit(reply_words(one.reply, models), name)),
+                amount_words(one.price, one.amount),
+                point(one.payoff),
+            )
+        yield table
 
 
 def _over_time(results: Results, width: int) -> Iterator[RenderableType]:

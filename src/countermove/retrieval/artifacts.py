@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from countermove.errors import DataError
+from countermove.finetuning.pictures import FULL, adamw, begin, some_of
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -204,27 +205,38 @@ def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     examples, classes = public_examples(collection, backbone.side)
     side = examples.pictures.shape[-1]
     label = dict(zip(collection.public.tolist(), examples.labels.tolist(), strict=True))
+    examples = some_of(examples, [collection.ids[row] for row in collection.public.tolist()], asked.examples)
     pictures, labels = [examples.pictures], [examples.labels]
     for need in known:
         rows = chosen_public(collection, need.payload["pictures"])
         pictures.append(torch.stack([_sided(one, side) for one in read_pictures(desk.artifact(need))]))
         labels.append(torch.tensor([label[row] for row in rows.tolist()]))
     describer = read_describer(arena, base, desk).requires_grad_(True)
-    recipe, began = backbone.recipe(), time.perf_counter()
+    recipe, whole = backbone.recipe(), asked.adaptation == FULL
+    way, adapting = begin(describer, asked.adaptation, seed=seed)
+    began = time.perf_counter()
     log = fit_describer(
         describer,
         Examples(pictures=torch.cat(pictures), labels=torch.cat(labels)),
         classes,
         scale=backbone.scale,
-        recipe=Recipe(epochs=asked.epochs or recipe.epochs, lr=asked.lr or recipe.lr),
+        recipe=Recipe(epochs=asked.epochs or recipe.epochs, lr=(asked.lr or recipe.lr) if whole else way.lr),
         seed=int(torch.randint(2**31, (), generator=generator(seed, "adapted"))),
         steps=backbone.batch_steps(),
         model_steps=backbone.model_steps(),
+        optimizer=None if whole else adamw(way),
         device=arena.rules.device,
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
+    adapted = adapting.finish()
     save_weights(describer, desk.folder / WEIGHTS)
-    cost = Cost(seconds=time.perf_counter() - began, samples=log.samples, clean_examples=len(examples))
+    cost = Cost(
+        seconds=time.perf_counter() - began,
+        samples=log.samples,
+        parameters_changed=adapted.parameters_changed,
+        bytes_stored=adapted.bytes_stored,
+        clean_examples=len(examples),
+    )
     return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
 
 

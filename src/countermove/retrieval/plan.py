@@ -38,10 +38,17 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation(Known):
-    """How a backbone is fine-tuned; None: as its own recipe says."""
+    """How a backbone is fine-tuned.
+
+    epochs, lr: None: as its own recipe says.
+    adaptation: which part of it may change, spelled; all but "full" by AdamW at a learning rate of their own.
+    examples:   untouched public pictures at most; 0: all.
+    """
 
     epochs: int | None
     lr: float | None
+    adaptation: str = "full"
+    examples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ def play_cell(arena: Retrieval, task: Task, desk: Desk) -> Outcome:
         cost=Cost(
             seconds=seconds,
             samples=searches,
-            parameters_changed=_size(purifier) + (kept - _size(purifier) if plan.adaptation else 0),
+            parameters_changed=_size(purifier),
             bytes_stored=4 * kept + sum(_bytes(desk, need) for need in task.needs if need.kind == "index"),
         ),
         tables={

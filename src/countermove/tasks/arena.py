@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from countermove.tasks.fitting import Recipe
     from countermove.tasks.task import TextTask
 
-NONE, FULL = "none", "full"
+NONE = "none"
 TRAINING = ("epochs", "batch_size", "warmup")
 
 
@@ -78,8 +78,13 @@ class Tasks:
         return ()
 
     def reference(self, setting: Setting) -> Setting:
-        """Return full fine-tuning on the same task with the same seed."""
-        return Setting(setting.arena, setting.data, NONE, FULL, setting.model, setting.seed)
+        """Return full fine-tuning on the same task with the same seed, at the learning rate that suits the network."""
+        return Setting(setting.arena, setting.data, NONE, self.full(setting.model), setting.model, setting.seed)
+
+    def full(self, model: str) -> str:
+        """Return how full fine-tuning of a network is spelled."""
+        rate = self.composed("model", model).method.full_lr
+        return self.composed("countermove", f"full(lr={rate!r})").spelling
 
     def access(self, setting: Setting) -> str:
         """Return nothing: nobody moves."""

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class BaseMethod(Protocol):
-    """A model of this arena."""
+    """A model of this arena. `full_lr` is the learning rate at which all of it is fine-tuned."""
 
     version: ClassVar[int]
+    full_lr: float
 
     def check(self) -> None:
         """Raise where it cannot be had, before anything is computed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from countermove.finetuning.picture import layer_bars
 from countermove.game.arena import Panel
 from countermove.game.panels import table
 from countermove.tasks.play import MOVED
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from countermove.game.store import RunFolder
     from countermove.tasks.arena import Tasks
 
-FULL = "full"
 RESAMPLES = 2000
 
 
@@ -29,12 +29,13 @@ def panels(arena: Tasks, run: RunFolder, results: Results) -> Sequence[Panel]:
         for model in results.axis("model"):
             rows = [r for r in results.rows if r.ok and (r.setting.data, r.setting.model) == (data, model)]
             if rows:
-                made += [_adaptations(rows, data, model), _distances(rows, data, model)]
+                full = arena.full(model)
+                made += [_adaptations(rows, data, model, full), _distances(rows, data, model, full)]
     return [panel for panel in made if panel.html]
 
 
-def _adaptations(rows: Sequence[Row], data: str, model: str) -> Panel:
-    full = {row.setting.seed: row for row in rows if row.setting.countermove == FULL}
+def _adaptations(rows: Sequence[Row], data: str, model: str, whole: str) -> Panel:
+    full = {row.setting.seed: row for row in rows if row.setting.countermove == whole}
     lines = []
     for reply in dict.fromkeys(row.setting.countermove for row in rows):
         mine = [row for row in rows if row.setting.countermove == reply]
@@ -42,7 +43,7 @@ def _adaptations(rows: Sequence[Row], data: str, model: str) -> Panel:
             [
                 reply,
                 f"{fmean(row.metrics['accuracy'] for row in mine):.2%}",
-                "" if reply == FULL else _gap(mine, full),
+                "" if reply == whole else _gap(mine, full),
                 _mean(mine, "matthews", "{:.3f}"),
                 f"{_share(mine, 'parameters_changed', 'parameters'):.2%}",
                 f"{fmean(_stored(row) for row in mine):,.0f}",
@@ -75,15 +76,16 @@ def _adaptations(rows: Sequence[Row], data: str, model: str) -> Panel:
     )
 
 
-def _distances(rows: Sequence[Row], data: str, model: str) -> Panel:
-    full = [row for row in rows if row.setting.countermove == FULL and row.record["tables"]]
+def _distances(rows: Sequence[Row], data: str, model: str, whole: str) -> Panel:
+    full = [row for row in rows if row.setting.countermove == whole and row.record["tables"]]
     if not full:
         return Panel(title="", html="")
-    lines = []
+    lines, bars = [], []
     for name in full[0].record["tables"]:
         if name.startswith(MOVED):
             found = np.mean([row.record["tables"][name][0] for row in full], axis=0)
             numel, changed, angle, chance, gap, chance_gap = found
+            bars.append((name.removeprefix(MOVED), float(angle), float(chance)))
             lines.append(
                 [
                     name.removeprefix(MOVED),
@@ -98,10 +100,11 @@ def _distances(rows: Sequence[Row], data: str, model: str) -> Panel:
     head = ["layer", "numbers", "changed", "angle", "by chance", "mean L1", "by chance"]
     return Panel(
         title=f"Where full fine-tuning moved the network: {data}, {model}",
-        html=table(head, lines),
+        html=layer_bars(bars, title=f"Angles after full fine-tuning on {data}, layer by layer") + table(head, lines),
         summary=(
             "Distances between the published and the fine-tuned weights, layer by layer; angles in parts of a half "
-            "turn. By chance: to the same numbers in random order, where two unrelated networks would lie."
+            "turn, in the picture on a logarithmic scale. By chance (the marks): to the same numbers in random order, "
+            "where two unrelated networks would lie."
         ),
     )
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.nets.parts import seeded
 from countermove.pixels.randomness import generator
-from countermove.tasks.schedule import adam_state, line, restore_adam
+from countermove.tasks.schedule import line
 from countermove.tasks.tokens import needs_transformers, packed, train_tokenizer
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Work:
 
     def save(self, checkpoint: Checkpoint, losses: list[float], masking: Generator, done: int, mean: float) -> None:
         checkpoint.save_if_due(
-            {**adam_state(self.model, self.optimizer), "masking": masking.get_state()},
+            {**training_state(self.model, self.optimizer), "masking": masking.get_state()},
             {"losses": losses, "done": done, "mean": mean},
         )
 
@@ -158,7 +158,7 @@ class _Work:
         if found is None:
             return 0, 0.0
         tensors, facts = found
-        restore_adam(self.model, self.optimizer, tensors)
+        restore_training(self.model, self.optimizer, tensors)
         masking.set_state(tensors["masking"])
         losses += facts["losses"]
         return facts["done"], facts["mean"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermove import learning, nets, pixels
 from countermove.errors import ConfigError
+from countermove.game import spelling
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
 from countermove.game.methods import Composition, Methods, Spelled, build
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from countermove.game.store import RunFolder
     from countermove.unlearnable.dataset import DataSet
 
-DIAGNOSTIC = "left-out"
+DIAGNOSTIC, FINE_TUNING = "left-out", "fine-tuning"
 
 
 class Unlearnable:
@@ -121,7 +122,28 @@ class Unlearnable:
             "training": self.recipe.identity(),
         }
         move = self.move_task(setting)
-        return Task("cell", setting.label, payload, needs=(move,) if move else (), setting=setting)
+        needs = (move,) if move else ()
+        if self.fine_tunes(setting.countermove):
+            needs = (*needs, self._trained_task(setting, needs))
+        return Task("cell", setting.label, payload, needs=needs, setting=setting)
+
+    def fine_tunes(self, countermove: str) -> bool:
+        """Whether a reply goes on after the training."""
+        return any(part.name == FINE_TUNING for part in self.composed("countermove", countermove).parts)
+
+    def _trained_task(self, setting: Setting, needs: tuple[Task, ...]) -> Task:
+        """Return the model that was trained on what was received, before it is fine-tuned."""
+        parts = [part.spoken for part in self.composed("countermove", setting.countermove).parts]
+        reply = spelling.spell([part for part in parts if part.name != FINE_TUNING]) or "none"
+        payload = {
+            **self._common(setting),
+            "move": setting.move,
+            "countermove": self._identity("countermove", reply),
+            "model": self._identity("model", setting.model),
+            "training": self.recipe.identity(),
+        }
+        label = f"train {setting.model} | {setting.move} | {reply} | {setting.data} | seed {setting.seed}"
+        return Task("trained", label, payload, needs)
 
     def move_task(self, setting: Setting) -> Task | None:
         """Return the artifact with the moved pictures, None for move none."""
@@ -149,10 +171,11 @@ class Unlearnable:
         return self.recipe.epochs * len(pictures)
 
     def make(self, task: Task, desk: Desk) -> Crafted:
-        """Train a surrogate or craft a move."""
+        """Train a surrogate, craft a move, or train what is fine-tuned later."""
         from countermove.unlearnable import play
 
-        return play.train_surrogate(self, task, desk) if task.kind == "surrogate" else play.craft(self, task, desk)
+        work = {"surrogate": play.train_surrogate, "move": play.craft, "trained": play.make_trained}
+        return work[task.kind](self, task, desk)
 
     def play(self, task: Task, desk: Desk) -> Outcome:
         """Train a model on what was received and score it."""

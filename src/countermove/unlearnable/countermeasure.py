@@ -23,6 +23,22 @@ from countermove.pixels.squeezes import Squeeze, squeeze_uint8
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What comes after a training: going on with some examples.
+
+    examples:   8-bit pictures and labels.
+    adaptation: which part of the model may change, spelled.
+    epochs:     over the examples.
+    adversary:  what changes them, where there is one.
+    """
+
+    examples: Examples
+    adaptation: str
+    epochs: int
+    adversary: ModelStep | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A training that is about to start.
 
@@ -36,6 +52,7 @@ class Plan:
     stop:          when training stops early; None: never.
     suspicion:     float [N as received], how likely each picture was moved in the eyes of a detector; higher is more.
     flagged:       bool [N as received], which pictures it holds for moved.
+    fine_tuning:   what comes after the training; None: nothing.
     samples:       forward-backward passes spent so far.
     clean_examples: untouched examples that were needed.
     """
@@ -50,6 +67,7 @@ class Plan:
     stop: Stopping | None = None
     suspicion: Tensor | None = None
     flagged: Tensor | None = None
+    fine_tuning: FineTuning | None = None
     samples: int = 0
     clean_examples: int = 0
 

@@ -58,6 +58,7 @@ COUNTERMOVES = {
     "detect-network": f"{_COUNTERMEASURES}.detect_network:DetectNetwork",
     "detect-bias": f"{_COUNTERMEASURES}.detect_bias:DetectBias",
     "automatic": f"{_COUNTERMEASURES}.automatic:Automatic",
+    "fine-tuning": f"{_COUNTERMEASURES}.fine_tuning:FineTuned",
     "robust-training": f"{_COUNTERMEASURES}.known_poisons:RobustTraining",
     "left-out": f"{_COUNTERMEASURES}.left_out:LeftOut",
 }

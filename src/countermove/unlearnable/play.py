@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from countermove.finetuning.pictures import fine_tune
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
 from countermove.learning.adversary import Adversary
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import train
+from countermove.learning.loop import Training, train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, features, warm_up
 from countermove.learning.stopping import early_epoch
@@ -112,42 +113,19 @@ def move_and_round(poison: Any, batch: Batch, context: Context) -> tuple[Tensor,
     return stored, measured_budget(stored, batch.pictures, promised_ball(poison))
 
 
+def make_trained(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
+    """Train a model on what was received and store its weights, to be fine-tuned by many replies."""
+    prepared = _prepare(arena, task, desk)
+    network, log, cost = _train(arena, task, desk, prepared)
+    save_weights(network, desk.folder / WEIGHTS)
+    return Crafted(cost=cost, facts={"accuracy": log.accuracy[-1], "train_accuracy": log.train_accuracy[-1]})
+
+
 def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
     """Receive the data, reply, train, and score on clean test pictures. Reading the data is not part of the price."""
-    torch.set_num_threads(arena.rules.threads)
-    warm_up(arena.rules.device)
-    seed, data = task.payload["seed"], _data(arena, task)
-    plan = Plan(received=received(data, task, desk), moved=data.moved, recipe=arena.recipe, classes=data.classes)
-    noise = _noise(data, plan)
-    began = time.perf_counter()
-    context = ReplyContext(seed=seed, device=arena.rules.device)
-    for part in arena.composed("countermove", task.payload["countermove"]["spelling"]).parts:
-        plan = part.method(plan, context=context)
-    test = _judged(data.test.pictures, plan)
-    network = build_network(
-        task.payload["model"]["spelling"], len(data.classes), test.shape[-1], generator(seed, "model")
-    )
-    log = train(
-        network,
-        plan.received,
-        Examples(pictures=test, labels=data.test.labels),
-        recipe=plan.recipe,
-        seed=seed,
-        classes=len(data.classes),
-        steps=plan.steps,
-        model_steps=plan.model_steps,
-        probes=_probes(plan, task, desk),
-        stop=plan.stop,
-        device=arena.rules.device,
-        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
-    )
-    cost = Cost(
-        seconds=time.perf_counter() - began,
-        samples=plan.samples + log.samples,
-        parameters_changed=sum(parameter.numel() for parameter in network.parameters()),
-        bytes_stored=sum(t.numel() * t.element_size() for t in network.state_dict().values()),
-        clean_examples=plan.clean_examples,
-    )
+    prepared = _prepare(arena, task, desk)
+    data, plan, test = prepared.data, prepared.plan, prepared.test
+    network, log, cost = (_fine_tune if plan.fine_tuning else _train)(arena, task, desk, prepared)
     right, counted = log.predicted == data.test.labels, _counted(data)
     metrics = {
         "accuracy": log.accuracy[log.kept_epoch],
@@ -157,9 +135,9 @@ def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
         **({} if counted is None else {"moved_class_accuracy": float(right[counted].float().mean())}),
         **{name: values[log.kept_epoch] for name, values in log.probes.items()},
         **_verified(network, test, data),
-        **noise,
+        **prepared.noise,
         **_detected(plan, data),
-        **context.facts,
+        **prepared.facts,
     }
     units = Units(
         ids=data.test.ids,
@@ -176,6 +154,107 @@ def play_cell(arena: Unlearnable, task: Task, desk: Desk) -> Outcome:
         curves=curves,
         tables={"confusion": _confusion(data.test.labels, log.predicted, len(data.classes))},
     )
+
+
+@dataclass(kw_only=True)
+class _Prepared:
+    """What a training begins with.
+
+    test:  8-bit test pictures as the trained model gets to see them.
+    noise: where in the spectrum the move lies.
+    facts: what countermeasures, and then a fine-tuning, have to say.
+    began: when the reply began.
+    """
+
+    data: DataSet
+    plan: Plan
+    test: Tensor
+    noise: dict[str, float]
+    facts: dict[str, float]
+    began: float
+
+
+def _prepare(arena: Unlearnable, task: Task, desk: Desk) -> _Prepared:
+    """Receive the data and make the plan."""
+    torch.set_num_threads(arena.rules.threads)
+    warm_up(arena.rules.device)
+    seed, data = task.payload["seed"], _data(arena, task)
+    plan = Plan(received=received(data, task, desk), moved=data.moved, recipe=arena.recipe, classes=data.classes)
+    noise = _noise(data, plan)
+    began = time.perf_counter()
+    context = ReplyContext(seed=seed, device=arena.rules.device)
+    for part in arena.composed("countermove", task.payload["countermove"]["spelling"]).parts:
+        plan = part.method(plan, context=context)
+    test = _judged(data.test.pictures, plan)
+    return _Prepared(data=data, plan=plan, test=test, noise=noise, facts=context.facts, began=began)
+
+
+def _train(arena: Unlearnable, task: Task, desk: Desk, prepared: _Prepared) -> tuple[nn.Module, Training, Cost]:
+    """Train a network on what was received, as planned."""
+    seed, data, plan = task.payload["seed"], prepared.data, prepared.plan
+    network = _blank(task, prepared)
+    log = train(
+        network,
+        plan.received,
+        Examples(pictures=prepared.test, labels=data.test.labels),
+        recipe=plan.recipe,
+        seed=seed,
+        classes=len(data.classes),
+        steps=plan.steps,
+        model_steps=plan.model_steps,
+        probes=_probes(plan, task, desk),
+        stop=plan.stop,
+        device=arena.rules.device,
+        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
+    )
+    cost = Cost(
+        seconds=time.perf_counter() - prepared.began,
+        samples=plan.samples + log.samples,
+        parameters_changed=sum(parameter.numel() for parameter in network.parameters()),
+        bytes_stored=sum(t.numel() * t.element_size() for t in network.state_dict().values()),
+        clean_examples=plan.clean_examples,
+    )
+    return network, log, cost
+
+
+def _fine_tune(arena: Unlearnable, task: Task, desk: Desk, prepared: _Prepared) -> tuple[nn.Module, Training, Cost]:
+    """Go on with a network that was trained before; what that took is its artifact's cost."""
+    seed, data, plan, asked = task.payload["seed"], prepared.data, prepared.plan, prepared.plan.fine_tuning
+    need = task.need("trained")
+    assert asked is not None, "the plan says so"
+    assert need is not None, "the arena asks for it"
+    network = _blank(task, prepared)
+    load_weights(network, desk.artifact(need) / WEIGHTS)
+    began = time.perf_counter()
+    log, adapted = fine_tune(
+        network,
+        asked.examples,
+        Examples(pictures=prepared.test, labels=data.test.labels),
+        adaptation=asked.adaptation,
+        recipe=replace(plan.recipe, epochs=asked.epochs),
+        seed=seed,
+        classes=len(data.classes),
+        model_steps=() if asked.adversary is None else (asked.adversary,),
+        probes=_probes(plan, task, desk),
+        device=arena.rules.device,
+        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
+    )
+    prepared.facts |= {name: value for name, value in adapted.facts.items() if isinstance(value, float)}
+    cost = Cost(
+        seconds=time.perf_counter() - began,
+        samples=log.samples,
+        parameters_changed=adapted.parameters_changed,
+        bytes_stored=adapted.bytes_stored,
+        clean_examples=plan.clean_examples,
+    )
+    return adapted.network, log, cost
+
+
+def _blank(task: Task, prepared: _Prepared) -> nn.Module:
+    """Return the untrained network of a cell."""
+    source = generator(task.payload["seed"], "model")
+    classes, side = len(prepared.data.classes), prepared.test.shape[-1]
+    return build_network(task.payload["model"]["spelling"], classes, side, source)
 
 
 def received(data: DataSet, task: Task, desk: Desk) -> Examples:

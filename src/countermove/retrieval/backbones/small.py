@@ -13,7 +13,7 @@ from countermove.errors import ConfigError, DataError
 from countermove.learning.adversary import FeatureAdversary
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
-from countermove.learning.loop import Training, train
+from countermove.learning.loop import OptimizerOf, Training, train
 from countermove.learning.operations import Strong
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples
@@ -145,6 +145,7 @@ def fit_describer(
     seed: int,
     steps: tuple[BatchStep, ...] = (),
     model_steps: tuple[ModelStep, ...] = (),
+    optimizer: OptimizerOf | None = None,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> Training:
@@ -159,6 +160,7 @@ def fit_describer(
         classes=classes,
         steps=steps,
         model_steps=model_steps,
+        optimizer=optimizer,
         device=device,
         checkpoint=checkpoint,
     )

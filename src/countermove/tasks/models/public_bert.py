@@ -22,11 +22,13 @@ class PublicBert:
 
     weights: a folder with config.json, model.safetensors and the tokenizer's files.
     sha256:  of model.safetensors, or its first digits; empty: not checked.
+    full_lr: the learning rate of the full fine-tuning that everything is measured against.
     """
 
     version: ClassVar[int] = 1
     weights: str
     sha256: str = ""
+    full_lr: float = 2e-5
 
     def check(self) -> None:
         """Raise where the folder or its weights are not there or not the ones that were named."""

@@ -27,6 +27,7 @@ class SmallBert:
     """
 
     version: ClassVar[int] = 1
+    full_lr: ClassVar[float] = 5e-4
     width: int = 128
     layers: int = 4
     heads: int = 2

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError, DataError
+from countermove.errors import ConfigError
 from countermove.learning.loop import train
 from countermove.learning.scoring import Examples
 from countermove.nets.registry import build_network
@@ -18,7 +18,8 @@ from countermove.pixels.batch import Batch
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
-from countermove.unlearnable.data.sources import digest_of, load_source, read_source
+from countermove.unlearnable.data.sources import digest_of, read_source
+from countermove.unlearnable.own_pictures import own_pictures
 from countermove.unlearnable.parts import kept_within, read_part
 from countermove.unlearnable.poison import Context, Surrogate, promised_ball
 
@@ -65,7 +66,7 @@ class RobustTraining:
 
     def __call__(self, plan: Plan, *, context: ReplyContext) -> Plan:
         """Return the plan with the own pictures, clean and with poison A, behind the received ones."""
-        own = self._own(plan)
+        own = own_pictures(plan, self.data, skip=self.skip, take=self.take, owner="robust-training")
         poison = read_part(self.known, owner="robust-training").method
         seed = int(torch.randint(2**31, (), generator=generator(context.seed, "robust-training")))
         trainer = OwnSurrogates(own, seed, context.device)
@@ -83,27 +84,6 @@ class RobustTraining:
             samples=plan.samples + making.meter.samples + trainer.samples,
             clean_examples=plan.clean_examples + len(own),
         )
-
-    def _own(self, plan: Plan) -> Batch:
-        """Return the trainer's clean pictures, labelled as the received ones are.
-
-        Raises:
-            DataError: when they do not fit the received ones, or there are too few.
-        """
-        data = load_source(read_source(self.data, owner="robust-training"))
-        wanted = torch.tensor([plan.classes.index(name) if name in plan.classes else -1 for name in data.classes])
-        rows = torch.arange(self.skip, min(self.skip + self.take, len(data.train)))
-        rows = rows[wanted[data.train.labels[rows]] >= 0]
-        if len(rows) < 2:
-            raise DataError(
-                f"robust-training: {self.data} has {len(data.train)} train pictures; after skip = {self.skip} fewer "
-                f"than 2 are of the classes {', '.join(plan.classes[:10])}. Lower skip or name other data"
-            )
-        own = data.train.batch(rows)
-        here, there = tuple(plan.received.pictures.shape[2:]), tuple(own.pictures.shape[2:])
-        if here != there:
-            raise DataError(f"robust-training: the received pictures are {here}, those of {self.data} {there} (H, W)")
-        return Batch(pictures=own.pictures, labels=wanted[own.labels], ids=own.ids, classes=plan.classes)
 
 
 class OwnSurrogates:

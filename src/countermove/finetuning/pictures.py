@@ -1,0 +1,119 @@
+"""Fine-tuning of networks for pictures, one way or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from countermove.finetuning.adaptation import Adaptation, Adapted, Adapting, Lora, needs_peft, read_adaptation
+from countermove.finetuning.critical_layers import Loss
+from countermove.learning.augment import BatchStep, ModelStep
+from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.loop import OptimizerOf, Training, train
+from countermove.learning.recipe import Recipe
+from countermove.learning.scoring import Examples, place, to_model
+from countermove.pixels.randomness import generator
+from countermove.pixels.selection import pick
+
+FULL = "full"
+SENSITIVITY_BATCHES = 8
+
+
+def adamw(way: Adaptation) -> OptimizerOf:
+    """Return AdamW at an adaptation's learning rate, without weight decay: zero is no better place for a mask."""
+
+    def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=way.lr, weight_decay=0.0)
+
+    return make
+
+
+def begin(network: nn.Module, adaptation: str, *, losses: Loss | None = None, seed: int) -> tuple[Adaptation, Adapting]:
+    """Read an adaptation and prepare a network for it, in place.
+
+    Raises:
+        ConfigError: when it is unknown or does not fit the network.
+    """
+    way = read_adaptation(adaptation)
+    if isinstance(way, Lora):
+        needs_peft()
+    return way, way.begin(network, losses=losses, seed=seed)
+
+
+def fine_tune(
+    network: nn.Module,
+    examples: Examples,
+    test: Examples,
+    *,
+    adaptation: str,
+    recipe: Recipe,
+    seed: int,
+    classes: int,
+    steps: Sequence[BatchStep] = (),
+    model_steps: Sequence[ModelStep] = (),
+    probes: Mapping[str, Examples] | None = None,
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Training, Adapted]:
+    """Fine-tune a classifier in place with AdamW under the recipe's schedule, at the adaptation's learning rate.
+
+    Args:
+        network: trained before.
+        examples: what it is fine-tuned on.
+        test: what it is scored on after every epoch.
+        adaptation: spelled, such as "mask(sparsity=0.1)".
+        recipe: epochs, batches, crop and flip; its lr, momentum and weight decay are not used.
+        seed: of everything drawn.
+        classes: how many.
+        steps: what is done to every batch after crop and flip.
+        model_steps: what is done after that with the model's help.
+        probes: more pictures that it is scored on after every epoch, by name.
+        device: "cpu" or "cuda".
+        checkpoint: where to go on from.
+
+    Raises:
+        ConfigError: when the adaptation is unknown or does not fit the network.
+    """
+    place(network, device)
+    losses = sensitivity_losses(examples, batch_size=recipe.batch_size, seed=seed, device=device)
+    way, adapting = begin(network, adaptation, losses=losses, seed=seed)
+    log = train(
+        network,
+        examples,
+        test,
+        recipe=replace(recipe, lr=way.lr),
+        seed=seed,
+        classes=classes,
+        steps=steps,
+        model_steps=model_steps,
+        probes=probes,
+        optimizer=adamw(way),
+        device=device,
+        checkpoint=checkpoint,
+    )
+    return log, adapting.finish()
+
+
+def sensitivity_losses(examples: Examples, *, batch_size: int, seed: int, device: str = "cpu") -> Loss:
+    """Return what yields the losses of a few batches of labelled pictures, to measure sensitivity on."""
+
+    def losses(network: nn.Module) -> Iterator[Tensor]:
+        order = torch.randperm(len(examples), generator=generator(seed, "sensitivity"))
+        for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
+            yield F.cross_entropy(
+                network(to_model(examples.pictures[index], device)), examples.labels[index].to(device)
+            )
+
+    return losses
+
+
+def some_of(examples: Examples, ids: Sequence[str], most: int) -> Examples:
+    """Return at most so many examples, chosen by id; 0: all."""
+    if not 0 < most < len(examples):
+        return examples
+    rows = torch.from_numpy(pick(ids, most / len(examples), seed=0, purpose="clean photos of the trainer"))
+    return Examples(pictures=examples.pictures[rows], labels=examples.labels[rows])
