@@ -39,20 +39,28 @@ def needs_transformers() -> Any:
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerFast:
-    """Learn lower-cased WordPiece (BERT's, by the tokenizers library) from texts.
+    """Learn lower-cased byte-level pairs (RoBERTa's kind, by the tokenizers library) from texts.
+
+    The same texts give the same tokens. The library's trainer of word pieces, BERT's kind, does not: it numbers pieces
+    in the order of a hash table.
 
     Args:
         texts: a paragraph each.
-        size: of the vocabulary, the special tokens among it.
+        size: of the vocabulary, the special tokens and 256 bytes among it.
     """
     transformers = needs_transformers()
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))  # pyright: ignore[reportCallIssue]
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.decoder = decoders.WordPiece()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL.values()), show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     sep, cls = ((SPECIAL[name], tokenizer.token_to_id(SPECIAL[name])) for name in ("sep_token", "cls_token"))
     tokenizer.post_processor = processors.BertProcessing(sep, cls)  # pyright: ignore[reportAttributeAccessIssue]

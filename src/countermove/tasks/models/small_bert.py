@@ -21,7 +21,7 @@ class SmallBert:
     task; masks are drawn anew in every pass; no dropout.
 
     width, layers, heads: of the encoder.
-    vocabulary: WordPiece tokens, learned from the same books.
+    vocabulary: tokens (byte-level pairs), learned from the same books.
     epochs:     over the books.
     build:      another number is another draw of weights, order and masks.
     """
@@ -36,8 +36,8 @@ class SmallBert:
     build: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.layers, self.heads, self.epochs) < 1 or self.width % self.heads or self.vocabulary < 100:
-            raise ConfigError("small-bert: layers, heads and epochs are above 0, heads divide width, vocabulary >= 100")
+        if min(self.layers, self.heads, self.epochs) < 1 or self.width % self.heads or self.vocabulary < 300:
+            raise ConfigError("small-bert: layers, heads and epochs are above 0, heads divide width, vocabulary >= 300")
 
     def check(self) -> None:
         """Raise where there are no books."""
