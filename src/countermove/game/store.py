@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,20 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     raw = data.encode() if isinstance(data, str) else data
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}. {_advice(error)}") from error
+        with _refusing(f"cannot write {path}"):
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+                temporary = Path(file.name)
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            temporary = None
+            _sync_folder(path.parent)
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed now is swept by the next driver
+                temporary.unlink()
 
 
 class RunFolder:
@@ -92,27 +93,26 @@ class RunFolder:
         Raises:
             RunError: when another process holds it, or it cannot be written.
         """
-        try:
+        with _refusing(f"cannot use {self.path}"):
             if self.path.exists() and any(self.path.iterdir()) and not self._ours():
                 raise RunError(f"{self.path} is not empty and no run folder; choose another --out")
             for folder in (self.cells, self.artifacts, self.scratch):
                 folder.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / "run.lock").open("a+")
-        except OSError as error:
-            raise RunError(f"cannot use {self.path}: {error.strerror}. {_advice(error)}") from error
+            handle = (self.path / "run.lock").open("a+b", buffering=0)
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 handle.seek(0)
+                holder = handle.read(100).decode(errors="replace").strip()
                 raise RunError(
-                    f"another process ({handle.read().strip() or 'unknown'}) is playing in {self.path}. "
+                    f"another process ({holder or 'unknown'}) is playing in {self.path}. "
                     "Wait until it ends, or choose another --out."
                 ) from None
-            handle.truncate(0)
-            handle.write(f"pid {os.getpid()}")
-            handle.flush()
-            self._sweep()
+            with _refusing(f"cannot use {self.path}"):
+                handle.truncate(0)
+                handle.write(f"pid {os.getpid()}".encode())
+                self._sweep()
             yield
 
     def _ours(self) -> bool:
@@ -189,12 +189,17 @@ class RunFolder:
         """Give an artifact an empty folder; on leaving without error the folder gets its manifest and its name.
 
         The caller appends what was crafted to the list.
+
+        Raises:
+            RunError: when the disk is full, read-only or not ours; nothing is believed of the artifact.
         """
-        temporary = Path(tempfile.mkdtemp(dir=self.artifacts, prefix=f".tmp-{task.key[:8]}-"))
+        with _refusing(f"cannot write artifact {task.key}"):
+            temporary = Path(tempfile.mkdtemp(dir=self.artifacts, prefix=f".tmp-{task.key[:8]}-"))
         crafted: list[Crafted] = []
         try:
             yield self.desk(task, temporary), crafted
-            self._finish(task, temporary, crafted[0])
+            with _refusing(f"cannot write artifact {task.key}"):
+                self._finish(task, temporary, crafted[0])
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self.clear_scratch(task)
@@ -212,16 +217,13 @@ class RunFolder:
             "files": {p.name: _sha256(p) for p in sorted(temporary.iterdir())},
         }
         final = self.artifacts / task.key
-        try:
-            for file in temporary.iterdir():
-                _sync_file(file)
-            write_atomic(temporary / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-            temporary.chmod(0o755)
-            shutil.rmtree(final, ignore_errors=True)  # one without a readable manifest may stand there
-            temporary.rename(final)
-            _sync_folder(self.artifacts)
-        except OSError as error:
-            raise RunError(f"cannot write artifact {task.key}: {error.strerror}. {_advice(error)}") from error
+        for file in temporary.iterdir():
+            _sync_file(file)
+        write_atomic(temporary / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+        temporary.chmod(0o755)
+        shutil.rmtree(final, ignore_errors=True)  # one without a readable manifest may stand there
+        temporary.rename(final)
+        _sync_folder(self.artifacts)
 
     def desk(self, task: Task, folder: Path | None = None) -> Desk:
         """Return where a task is performed."""
@@ -258,6 +260,15 @@ def _sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn what the disk says into a RunError with advice."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{what}: {error.strerror}. {_advice(error)}") from error
 
 
 def _advice(error: OSError) -> str:
