@@ -149,8 +149,7 @@ def play_on(disk: Disk, grid: Grid, out: Path, finished: Path) -> int:
     fail_with(disk)
     try:
         summary = play(grid, out, watch)
-    except RunError as error:
-        assert "cannot" in str(error), error
+    except RunError:
         return REFUSED
     return UNFINISHED if summary.unfinished else ENDED
 

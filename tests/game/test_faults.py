@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coin_arena import Coin
 from coin_audits import artifacts, cells, play_in
 from coin_faulter import FAULTS
 
 from countermove.errors import RunError
 from countermove.game import run as run_module
+from countermove.game.arena import Arena, arena_class
 from countermove.game.cell import Crafted, Desk, Task
 from countermove.game.store import RunFolder
 
@@ -129,14 +129,15 @@ def test_a_crash_of_the_only_process_loses_what_was_in_flight_alone(tmp_path: Pa
 def test_an_artifact_with_a_fact_that_is_no_number_is_never_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: float
 ) -> None:
-    whole = Coin.make
+    coin = arena_class("coin")
+    whole = coin.make
 
-    def wild(self: Coin, task: Task, desk: Desk) -> Crafted:
+    def wild(self: Arena, task: Task, desk: Desk) -> Crafted:
         crafted = whole(self, task, desk)
         return Crafted(cost=crafted.cost, facts={"budget": number}) if "shaved" in task.label else crafted
 
     with monkeypatch.context() as patch:
-        patch.setattr(Coin, "make", wild)
+        patch.setattr(coin, "make", wild)
         summary, _ = play_in(tmp_path, seeds=1)
     assert {done.status for done in summary.unfinished} == {"failed", "blocked"}
     assert not [path for path in (tmp_path / "artifacts").iterdir() if path.name.startswith(".tmp-")]

@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -150,10 +151,11 @@ class RunFolder:
 
     def read_plan(self) -> list[dict[str, Any]] | None:
         """Return the planned cells (key and setting), None before the first plan."""
-        try:
-            return json.loads((self.path / "plan.json").read_text(encoding="utf-8"))["cells"]
-        except (OSError, json.JSONDecodeError, KeyError):
+        plan = _read_json(self.path / "plan.json")
+        cells = plan.get("cells") if isinstance(plan, dict) else None
+        if not isinstance(cells, list) or not all(isinstance(cell, dict) and _named(cell.get("key")) for cell in cells):
             return None
+        return cells
 
     def read_cell(self, key: str) -> dict[str, Any] | None:
         """Return a cell's record, None when there is none that can be believed."""
@@ -172,6 +174,19 @@ class RunFolder:
     def has_artifact(self, key: str) -> bool:
         """Whether an artifact is finished."""
         return _read_record(self.artifacts / key / "manifest.json", key) is not None
+
+    def artifact(self, key: str) -> Path:
+        """Return the folder of a finished artifact, for showing what is in it.
+
+        Raises:
+            RunError: when it is not there, or a link in it leads out of the run folder.
+        """
+        self.manifest(key)
+        folder, inside = self.artifacts / key, self.path.resolve()
+        for path in (folder, *folder.iterdir()):
+            if not path.resolve().is_relative_to(inside):
+                raise RunError(f"{path} leads out of {self.path}; files of other folders are not shown")
+        return folder
 
     def manifest(self, key: str) -> dict[str, Any]:
         """Return an artifact's manifest.
@@ -236,12 +251,22 @@ class RunFolder:
 
 def _read_record(path: Path, key: str) -> dict[str, Any] | None:
     """Read a record of this key and format; anything else counts as absent."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    record = _read_json(path) if _named(key) else None
     good = isinstance(record, dict) and record.get("key") == key and record.get("format") == FORMAT
     return record if good else None
+
+
+def _read_json(path: Path) -> Any:
+    """Read a JSON file, None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
+        return None
+
+
+def _named(key: object) -> bool:
+    """Whether a key that somebody wrote down names a file or folder of its own: no path, and nothing hidden."""
+    return isinstance(key, str) and re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", key) is not None
 
 
 def _sha256(path: Path) -> str:

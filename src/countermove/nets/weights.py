@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 
 # torch's restricted reader checks little before it acts: broken bytes come out as any of these.
 _BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
-_BROKEN += (AssertionError, ArithmeticError, MemoryError)
+_BROKEN += (AssertionError, ArithmeticError, MemoryError, zipfile.BadZipFile)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -63,7 +64,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
     if path.suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, *_BROKEN) as error:
             raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
     state = _restricted(path)
     if under is not None:
@@ -112,6 +113,7 @@ def _restricted(path: Path) -> Any:
         WeightsError: when it is broken, or holds what that reader does not let through.
     """
     try:
+        _check_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -122,6 +124,17 @@ def _restricted(path: Path) -> Any:
         ) from error
     except _BROKEN as error:
         raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a packed archive: torch packs nothing, and what is packed may be any size when it is read."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are packed, or larger than the file")
 
 
 def check_sha256(path: Path, expected: str, *, origin: str = "the hash that was given") -> None:

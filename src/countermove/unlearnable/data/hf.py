@@ -164,7 +164,7 @@ def _classes(folder: Path, rows: Sequence[_Row], names: Sequence[str] | None) ->
             )
         return list(names), number
     labels = {str(row.label) for row in rows}
-    numeric = all(label.removeprefix("-").isdecimal() for label in labels)
+    numeric = all(label.removeprefix("-").isdecimal() and len(label) < 20 for label in labels)
     classes = sorted(labels, key=int) if numeric else sorted(labels)
     unseen = sorted(labels - {str(row.label) for row in rows if not row.test})
     if unseen:
@@ -192,7 +192,7 @@ def _read_table(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     if not isinstance(row, dict):
                         raise DataError(f"{table}, line {number} is no JSON object")
                     yield f"{table}, line {number}", row
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as {table.suffix[1:]}: {error}") from None
 
 
@@ -230,9 +230,9 @@ def _read_parquet(file: Path, image: str, label: str) -> tuple[list[tuple[Any, A
 def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
+        return [str(name) for name in names] if isinstance(names, list) else None
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    return [str(name) for name in names]
 
 
 def _source(image: Any, file: Path, name: str) -> Path | bytes:
