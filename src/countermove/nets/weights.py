@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from countermove.errors import WeightsError
 
+MAX_HEADER = 8 * 2**20
+"""Bytes of a safetensors file's list of tensors, enough for fifty thousand of them."""
+
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 # torch's restricted reader checks little before it acts: broken bytes come out as any of these.
@@ -62,6 +65,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
     if sha256 is not None:
         check_sha256(path, sha256)
     if path.suffix == ".safetensors":
+        check_header(path)
         try:
             return safetensors.torch.load_file(path)
         except (SafetensorError, *_BROKEN) as error:
@@ -124,6 +128,21 @@ def _restricted(path: Path) -> Any:
         ) from error
     except _BROKEN as error:
         raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose list of tensors is longer than any network's; reading it takes many times that.
+
+    Raises:
+        WeightsError: when it is, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if length > MAX_HEADER:
+        raise WeightsError(f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
 
 
 def _check_stored(path: Path) -> None:

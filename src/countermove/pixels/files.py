@@ -34,6 +34,9 @@ _NOT_ARRAYS = (
 MAX_ARRAYS = 8 * 2**30
 """Bytes that the arrays of an .npz archive may have when they are unpacked, taken together."""
 
+MAX_ROWS = 50_000_000
+"""Rows of a Parquet table."""
+
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
@@ -247,9 +250,22 @@ def read_npz(path: Path | str, names: Sequence[str], *, optional: Sequence[str] 
             if absent:
                 raise DataError(f"{path} has no array {', '.join(absent)}; it has {', '.join(archive.files) or 'none'}")
             there = [name for name in optional if name in archive.files]
-            return {name: archive[name] for name in (*names, *there)}
+            arrays = {name: archive[name] for name in (*names, *there)}
+            if raw := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise DataError(f"{path}: {raw[0]} is no array")
+            return arrays
     except _NOT_ARRAYS as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {words(error)}") from None
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Refuse a table with more rows than are read; equal values are packed into next to nothing.
+
+    Raises:
+        DataError: when there are too many.
+    """
+    if rows > MAX_ROWS:
+        raise DataError(f"{path} unpacks to {rows:,} rows; at most {MAX_ROWS:,} are read")
 
 
 def _regular(path: Path) -> BinaryIO:

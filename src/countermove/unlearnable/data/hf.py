@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files, locate
 from countermove.pixels.decode import Limits
-from countermove.pixels.files import OnBroken, safe_child, walk_pictures
+from countermove.pixels.files import OnBroken, check_rows, safe_child, walk_pictures
 from countermove.unlearnable.data.reading import Entry, Split, read_entries, thin
 from countermove.unlearnable.data.selection import check_limits, split_off_test
 
@@ -213,6 +213,7 @@ def _read_parquet(file: Path, image: str, label: str) -> tuple[list[tuple[Any, A
     except ImportError:
         raise ConfigError("reading Parquet files needs pyarrow, which is not installed: pip install pyarrow") from None
     try:
+        check_rows(file, pq.read_metadata(file).num_rows)
         schema = pq.read_schema(file)
         absent = [column for column in (image, label) if column not in schema.names]
         if absent:
