@@ -11,17 +11,24 @@ from countermove.errors import RunError
 from countermove.game.cell import Cost, Setting
 
 
-def check_record(record: Mapping[str, Any], where: str) -> None:
+def check_record(record: Mapping[str, Any], metric: str, where: str) -> None:
     """Refuse a cell whose parts are absent or of another kind; of failed and blocked ones only texts are read.
+
+    Args:
+        record: the cell.
+        metric: the arena's own, which every cell has.
+        where: what an error message calls it.
 
     Raises:
         RunError: naming the part.
     """
-    if record.get("status") != "ok":
-        for name in ("status", "error", "traceback"):
+    _need(record.get("status") in ("ok", "failed", "blocked"), where, "status")
+    if record["status"] != "ok":
+        for name in ("error", "traceback"):
             _need(isinstance(record.get(name, ""), str), where, name)
         return
-    _need(_is_numbers(record.get("metrics")), where, "metrics")
+    metrics = record.get("metrics")
+    _need(_is_numbers(metrics) and metric in metrics, where, "metrics")
     for name in ("price", "move_cost"):
         cost = record.get(name)
         _need(_is_numbers(cost) and cost.keys() == asdict(Cost()).keys(), where, name)
@@ -29,7 +36,7 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     needs, units = record.get("needs"), record.get("units")
     _need(isinstance(needs, dict) and all(isinstance(key, str) for key in needs.values()), where, "needs")
     _need(isinstance(record.get("reference"), str), where, "reference")
-    _need(isinstance(units, dict) and _fit(**{k: units.get(k) for k in ("ids", "outcome", "counted")}), where, "units")
+    _need(isinstance(units, dict) and units.keys() == {"ids", "outcome", "counted"} and _fit(**units), where, "units")
     for name in ("environment", "curves", "tables"):
         _need(isinstance(record.get(name, {}), dict), where, name)
     for curve in record.get("curves", {}).values():

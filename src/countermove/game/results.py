@@ -80,7 +80,7 @@ def load_results(run: RunFolder) -> Results:
     arena = arena_class(config.arena)(Rules(training=config.training))
     records = {record["key"]: record for record in run.records()}
     for key, record in records.items():
-        check_record(record, str(run.cells / f"{key}.json"))
+        check_record(record, arena.metric, str(run.cells / f"{key}.json"))
     plan = run.read_plan() or [{"key": k, "setting": r.get("setting")} for k, r in records.items()]
     settings = {
         entry["key"]: read_setting(entry.get("setting"), f"{run.path / 'plan.json'}, {entry['key'][:12]}")
