@@ -43,6 +43,15 @@ def with_canary(name: str, make: Callable[[str], bytes]) -> Build:
     return lambda folder: file(name, make(str(folder.parent / "canary")))(folder)
 
 
+def cifar_that_calls(folder: Path) -> Path:
+    """CIFAR-10 as torchvision unpickles it, every file of which is a program."""
+    inside = folder / "cifar-10-batches-py"
+    inside.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (inside / name).write_bytes(hostile.calling(str(folder.parent / "canary")))
+    return folder
+
+
 class Touches:
     def __init__(self, path: str) -> None:
         self.path = path
@@ -117,6 +126,16 @@ def table(name: str, content: str, *, folder_is_read: bool = True) -> Build:
         return folder if folder_is_read else folder / name
 
     return build
+
+
+def linked_and_labelled(folder: Path) -> Path:
+    link("../secret.png", "b.png")(folder)
+    return table("metadata.jsonl", '{"file_name": "b.png", "label": 0}')(folder)
+
+
+def linked_manifest(folder: Path) -> Path:
+    (folder / "manifest.jsonl").symlink_to("../secret.png")
+    return folder
 
 
 def rows_parquet() -> bytes:
@@ -226,16 +245,7 @@ FILES: dict[str, tuple[str, Build]] = {
     "truth-that-calls": ("truth", with_canary("gnd_x.pkl", hostile.calling)),
     "truth-memo-bomb": ("truth", file("gnd_x.pkl", hostile.MEMO_BOMB)),
     "truth-hash-bomb": ("truth", file("gnd_x.pkl", hostile.HASH_BOMB)),
-    "cifar-that-calls": (
-        "cifar10",
-        lambda folder: (
-            [
-                with_canary(name, hostile.calling)(_made(folder / "cifar-10-batches-py", up=folder))
-                for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
-            ]
-            and folder
-        ),
-    ),
+    "cifar-that-calls": ("cifar10", cifar_that_calls),
     # weights
     "calling.pt": ("state", with_canary("x.pt", torch_zip(lambda canary: pickle.dumps(Touches(canary), 2)))),
     "calling-old.pt": ("state", with_canary("x.pth", lambda canary: pickle.dumps(Touches(canary), 2))),
@@ -304,16 +314,10 @@ FILES: dict[str, tuple[str, Build]] = {
     "half-a-letter.jsonl": ("imagefolder", table("metadata.jsonl", '{"file_name": "\\ud800.png", "label": 0}')),
     "deep.jsonl": ("imagefolder", table("metadata.jsonl", DEEP)),
     "huge-number.jsonl": ("imagefolder", table("metadata.jsonl", '{"file_name": "a.png", "label": ' + HUGE + "}")),
-    "link.jsonl": (
-        "imagefolder",
-        lambda folder: [
-            link("../secret.png", "b.png")(folder),
-            table("metadata.jsonl", '{"file_name": "b.png", "label": 0}')(folder),
-        ][1],
-    ),
+    "link.jsonl": ("imagefolder", linked_and_labelled),
     "deep-manifest": ("manifest", table("manifest.jsonl", '{"format": 1}\n' + DEEP + "\n")),
     "numbered-manifest": ("manifest", table("manifest.jsonl", '{"format": 1}\n{"id": ' + HUGE + "}\n")),
-    "link-manifest": ("manifest", lambda folder: (folder / "manifest.jsonl").symlink_to("../secret.png") or folder),
+    "link-manifest": ("manifest", linked_manifest),
     # run folders
     "run-without-metrics": ("run", without("metrics")),
     "run-without-units": ("page", without("units")),
@@ -341,11 +345,6 @@ HARMLESS: dict[str, tuple[str, Build]] = {
     "run-plan-is-a-list": ("run", plan_of("../../secret")),
     "run-needs-outside": ("page", changed(needs={"move": "../../../secret.png"})),
 }
-
-
-def _made(folder: Path, *, up: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

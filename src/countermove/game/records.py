@@ -28,10 +28,10 @@ def check_record(record: Mapping[str, Any], metric: str, where: str) -> None:
             _need(isinstance(record.get(name, ""), str), where, name)
         return
     metrics = record.get("metrics")
-    _need(_is_numbers(metrics) and metric in metrics, where, "metrics")
+    _need(isinstance(metrics, dict) and _are_numbers(metrics) and metric in metrics, where, "metrics")
     for name in ("price", "move_cost"):
         cost = record.get(name)
-        _need(_is_numbers(cost) and cost.keys() == asdict(Cost()).keys(), where, name)
+        _need(isinstance(cost, dict) and _are_numbers(cost) and cost.keys() == asdict(Cost()).keys(), where, name)
     _need(record.get("chance", "") is None or _is_number(record.get("chance")), where, "chance")
     needs, units = record.get("needs"), record.get("units")
     _need(isinstance(needs, dict) and all(isinstance(key, str) for key in needs.values()), where, "needs")
@@ -67,8 +67,8 @@ def _fit(ids: Any, outcome: Any, counted: Any) -> bool:
     return counted is None or flags
 
 
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+def _are_numbers(values: Mapping[str, Any]) -> bool:
+    return all(map(_is_number, values.values()))
 
 
 def _is_number(value: Any) -> bool:

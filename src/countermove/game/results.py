@@ -96,7 +96,7 @@ def load_results(run: RunFolder) -> Results:
                 key,
                 setting,
                 record.get("status", "missing"),
-                _payoff(arena, record, records) if ok else None,
+                _payoff(arena, record, records, keys.get(arena.reference(setting))) if ok else None,
                 record["metrics"] if ok else {},
                 _price(arena, setting, keys, records) if ok else {},
                 record,
@@ -149,9 +149,12 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _payoff(arena: Arena, record: Mapping[str, Any], records: Mapping[str, Any]) -> float | None:
+def _payoff(
+    arena: Arena, record: Mapping[str, Any], records: Mapping[str, Any], reference_key: str | None
+) -> float | None:
+    """Return a cell's payoff; None where its reference is not there, or is not the one that the plan says."""
     reference = records.get(record["reference"])
-    if reference is None or reference["status"] != "ok":
+    if reference is None or reference["status"] != "ok" or record["reference"] != reference_key:
         return None
     return payoff(arena, record, reference)
 
