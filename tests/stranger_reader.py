@@ -79,6 +79,7 @@ def resident() -> int:
 def read(reader: str, path: Path, cap: int, told: int) -> None:
     """Read one file and tell how it went; never returns."""
     signal.alarm(SECONDS)
+    began = resident()  # less than the parent's: a fork begins without the pages of libraries
     limit = size() + cap
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
@@ -88,7 +89,7 @@ def read(reader: str, path: Path, cap: int, told: int) -> None:
         said = [type(error).__name__, str(error)]
     except BaseException as error:
         said = ["FOREIGN", f"{type(error).__name__}: {error}"[:500]]
-    os.write(told, json.dumps(said).encode()[:60_000])
+    os.write(told, json.dumps([began, *said]).encode()[:60_000])
     os._exit(0)
 
 
@@ -98,7 +99,6 @@ def main() -> None:
     ends = []
     for reader, path in json.load(sys.stdin):
         hear, told = os.pipe()
-        before = resident()
         child = os.fork()
         if child == 0:
             read(reader, Path(path), cap, told)
@@ -107,8 +107,8 @@ def main() -> None:
             said = file.read()
         _, status, usage = os.wait4(child, 0)
         code = os.waitstatus_to_exitcode(status)
-        how, words = json.loads(said) if code == 0 else ("FOREIGN", f"ended with {code}")
-        ends.append([how, words, max(0, usage.ru_maxrss * 1024 - before)])
+        began, how, words = json.loads(said) if code == 0 else (0, "FOREIGN", f"ended with {code}")
+        ends.append([how, words, usage.ru_maxrss * 1024 - began])
     print(json.dumps(ends))
 
 
