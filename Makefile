@@ -43,8 +43,9 @@ bench: setup         ## speed claims: both sides in one run, a ratio each
 evidence: setup      ## what must be seen, with seeds 0-2; many hours, run it alone; results go to docs/results
 	$(BIN)/python tools/evidence.py
 
-docs: setup          ## the method sheets in docs/methods.md
+docs: setup          ## the method sheets in docs/methods.md, the bill of materials in docs/sbom.json
 	$(BIN)/python tools/make_docs.py
+	$(BIN)/python tools/make_sbom.py
 
 pins: setup          ## resolve the pinned requirements anew
 	BIN=$(abspath $(BIN)) tools/make_pins.sh

@@ -7,16 +7,30 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tools import make_docs
+from tools import make_docs, make_sbom
 
 from countermove.studies import studies
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_method_sheets_are_those_of_the_docstrings() -> None:
     assert make_docs.OUT.read_text(encoding="utf-8") == make_docs.render(), "run `make docs`"
+
+
+def test_the_bill_of_materials_is_that_of_the_pins() -> None:
+    assert make_sbom.OUT.read_text(encoding="utf-8") == make_sbom.render(), "run `make docs`"
+    pinned = re.findall(r"^[\w.-]+==", make_sbom.PINS.read_text(encoding="utf-8"), re.MULTILINE)
+    parts = make_sbom.components(make_sbom.PINS.read_text(encoding="utf-8"))
+    assert len(parts) == len(pinned) > 20
+    assert {"torch", "pillow", "safetensors", "numpy"} <= {part["name"] for part in parts}
+
+
+@pytest.mark.parametrize("pins", ["a==1\n", "a>=1\n", "-r other.txt\n"])
+def test_a_bill_is_refused_for_what_is_not_pinned(pins: str) -> None:
+    with pytest.raises(ValueError, match=r"has no hash|neither"):
+        make_sbom.components(pins)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -176,14 +176,12 @@ def test_failures_and_blocks_are_the_same_in_workers(tmp_path: Path) -> None:
     assert {name: record["status"] for name, record in two.items()} == {n: r["status"] for n, r in one.items()}
 
 
-def test_a_worker_that_dies_costs_only_what_was_in_flight(tmp_path: Path) -> None:
+def test_a_worker_that_dies_costs_only_the_cell_it_died_of(tmp_path: Path) -> None:
     workers = {"threads": 1, "workers": 2}
     summary, watched = play_in(tmp_path, training={"die": "shaved | shake", "sleep": 0.01}, engine=workers)
     lost = with_status(tmp_path, "failed")
-    dead = [record for record in lost if "its worker process died" in record["error"]]
-    beside = [record for record in lost if "a worker process beside it died" in record["error"]]
-    assert len(dead) + len(beside) == len(lost)
-    assert 1 <= len(lost) <= 4  # two are told to die, and each may take one beside it
+    assert [(r["setting"]["move"][:6], r["setting"]["countermove"][:5]) for r in lost] == [("shaved", "shake")] * 2
+    assert all("its worker process died" in record["error"] for record in lost)
     assert len(records(tmp_path)) == 2 * CELLS
     assert len(watched.ended) == len(watched.started) + len([d for d in summary.done if d.status == "blocked"])
 

@@ -6,6 +6,7 @@ the seed, so they are the same everywhere, and a cell takes microseconds unless 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -211,6 +212,7 @@ class Training:
     sleep:  seconds a task takes.
     fail:   a task whose label holds this text raises ValueError.
     die:    a task whose label holds this text kills its process.
+    crash:  a task whose label holds this text reads where no memory is.
     wild:   a cell whose label holds this text returns a metric that is not a number.
     """
 
@@ -218,6 +220,7 @@ class Training:
     sleep: float = 0.0
     fail: str = ""
     die: str = ""
+    crash: str = ""
     wild: str = ""
 
 
@@ -374,6 +377,8 @@ class Coin:
             raise ValueError(f"told to fail at {task.label}")
         if self.training.die and self.training.die in task.label:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.training.crash and self.training.crash in task.label:
+            ctypes.string_at(0)
 
     def access(self, setting: Setting) -> str:
         return "" if setting.move == "none" else "near-black"

@@ -148,7 +148,7 @@ def _crafted(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
 def _gallery(arena: Faces, run: RunFolder, results: Results, row: Row) -> Panel:
     """Return movers' photos, cloaked, their difference, and what squeezes leave of it."""
     faces, setting = arena.faces(row.setting.data), row.setting
-    stored = load_file(run.artifacts / row.record["needs"]["move"] / PHOTOS)["photos"]
+    stored = load_file(run.artifact(row.record["needs"]["move"]) / PHOTOS)["photos"]
     number = faces.number[faces.person[faces.published]]
     rows = torch.tensor([int((number == m).nonzero()[0]) for m in range(min(SAMPLES, len(faces.movers)))])
     clean, moved = faces.photos[faces.published[rows]], stored[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,12 @@ MAX_BYTES = 1_000_000
 
 MAX_SEEDS = 10_000
 """More seeds than this are a slip of the pen."""
+
+# Python's reader takes memory that grows with the square of a dotted key's length.
+_LONG_KEY = re.compile(
+    r"""(?<![\w\\-])(?:(?:[\w-]++|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)"""
+    rf"{{{spelling.MAX_DEPTH + 1}}}"
+)
 
 Size = Literal["mini", "paper"]
 
@@ -134,16 +141,7 @@ def load_config(path: Path, *, size: Size | None = None, sets: Sequence[str] = (
     Raises:
         ConfigError: when the file cannot be read, holds an unknown key, or a value that is refused.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; an audit file has at most {MAX_BYTES:,}")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the audit file {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file in UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    table = _read_toml(path)
     sizes = table.pop("sizes", {})
     if not isinstance(sizes, dict) or set(sizes) - {"mini", "paper"} or not _all_tables(sizes):
         raise ConfigError(f"{path}: sizes are the tables [sizes.mini] and [sizes.paper]")
@@ -155,6 +153,28 @@ def load_config(path: Path, *, size: Size | None = None, sets: Sequence[str] = (
             table["study"] = {**table["study"], "size": size or "mini"}
     table.setdefault("name", path.stem)
     return make_config(_in_full(apply_sets(table, sets)), where=str(path))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the audit file {path}: {error.strerror or error}") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path} is too large; an audit file has at most {MAX_BYTES:,} bytes")
+    try:
+        text = content.decode()
+        if _LONG_KEY.search(text):
+            raise ConfigError(f"{path} is refused: a key has more than {spelling.MAX_DEPTH} parts")
+        table = tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8") from None
+    except (ValueError, RecursionError) as error:  # plain ValueErrors come from numbers of thousands of digits
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    if fault := spelling.why_outsized(table):
+        raise ConfigError(f"{path} is refused: {fault}")
+    return table
 
 
 def make_config(table: Mapping[str, Any], *, where: str = "the configuration") -> AuditConfig:
@@ -214,11 +234,16 @@ def dump_config(config: AuditConfig) -> str:
 def _set_value(key: str, text: str) -> Any:
     """Read an override. Axes take a TOML list, or one spelling as it stands; seeds a count, too."""
     if key in {"data", "moves", "countermoves", "models", "seeds"} and not text.startswith("["):
-        return int(text) if key == "seeds" and text.isdecimal() else text
+        return int(text) if key == "seeds" and text.isdecimal() and len(text) < 20 else text
+    if len(text) > MAX_BYTES or _LONG_KEY.search(text):
+        raise ConfigError(f"--set {key} is refused: its value is too long")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return spelling.parse_value(text)
+    if fault := spelling.why_outsized(value):
+        raise ConfigError(f"--set {key} is refused: {fault}")
+    return value
 
 
 def _explain(error: ValidationError) -> str:
@@ -229,7 +254,9 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {'.'.join(path)!r}: {did_you_mean(path[-1], model.model_fields)}"
     if first["type"] == "missing":
         return f"the key {'.'.join(path)!r} is missing"
-    return f"{'.'.join(path)} = {first['input']!r} is refused: {first['msg']}"
+    given = repr(first["input"])
+    given = given if len(given) <= 200 else f"{given[:200]}…"
+    return f"{'.'.join(path)} = {given} is refused: {first['msg']}"
 
 
 def _model_at(path: Sequence[str]) -> type[BaseModel]:

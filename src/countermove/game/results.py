@@ -14,6 +14,7 @@ from countermove.game.arena import Arena, Rules, arena_class
 from countermove.game.cell import Cost, Setting
 from countermove.game.config import AuditConfig
 from countermove.game.payoff import payoff
+from countermove.game.records import check_record, read_setting
 from countermove.game.store import RunFolder, write_atomic
 
 PRICE = ("seconds", "samples", "parameters_changed", "bytes_stored", "clean_examples", "clean_cost")
@@ -72,14 +73,19 @@ def load_results(run: RunFolder) -> Results:
     """Read a run folder and derive its rows.
 
     Raises:
-        RunError: when it is no run folder.
+        RunError: when it is no run folder, or a cell or the plan has another form than this version writes.
         ConfigError: when its arena is not installed.
     """
     config = run.read_config()
     arena = arena_class(config.arena)(Rules(training=config.training))
     records = {record["key"]: record for record in run.records()}
-    plan = run.read_plan() or [{"key": k, "setting": r["setting"]} for k, r in records.items()]
-    settings = {entry["key"]: Setting(**entry["setting"]) for entry in plan}
+    for key, record in records.items():
+        check_record(record, arena.metric, str(run.cells / f"{key}.json"))
+    plan = run.read_plan() or [{"key": k, "setting": r.get("setting")} for k, r in records.items()]
+    settings = {
+        entry["key"]: read_setting(entry.get("setting"), f"{run.path / 'plan.json'}, {entry['key'][:12]}")
+        for entry in plan
+    }
     keys = {setting: key for key, setting in settings.items()}
     rows = []
     for key, setting in settings.items():
@@ -90,7 +96,7 @@ def load_results(run: RunFolder) -> Results:
                 key,
                 setting,
                 record.get("status", "missing"),
-                _payoff(arena, record, records) if ok else None,
+                _payoff(arena, record, records, keys.get(arena.reference(setting))) if ok else None,
                 record["metrics"] if ok else {},
                 _price(arena, setting, keys, records) if ok else {},
                 record,
@@ -143,9 +149,12 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _payoff(arena: Arena, record: Mapping[str, Any], records: Mapping[str, Any]) -> float | None:
+def _payoff(
+    arena: Arena, record: Mapping[str, Any], records: Mapping[str, Any], reference_key: str | None
+) -> float | None:
+    """Return a cell's payoff; None where its reference is not there, or is not the one that the plan says."""
     reference = records.get(record["reference"])
-    if reference is None or reference["status"] != "ok":
+    if reference is None or reference["status"] != "ok" or record["reference"] != reference_key:
         return None
     return payoff(arena, record, reference)
 

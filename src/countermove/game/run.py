@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from countermove.errors import CountermoveError
+from countermove.errors import CountermoveError, RunError
 from countermove.game.arena import Arena, Rules, arena_class
 from countermove.game.cell import Cost, Outcome, Payer, Task, canonical
 from countermove.game.config import AuditConfig
@@ -128,6 +128,8 @@ def perform(job: Job) -> Done:
         record = _record(run, arena, job, arena.play(job.task, run.desk(job.task)))
         canonical(record)  # a metric that is not a number fails its cell, not the run
     except Exception as error:  # a method's failure of any kind is recorded, and the rest goes on
+        if isinstance(error, RunError) and job.task.setting is None:
+            raise  # it is the store that failed the artifact
         text = str(error) if isinstance(error, CountermoveError) else f"{type(error).__name__}: {error}"
         done = Done(job.task.key, "failed", time.perf_counter() - began, text, traceback.format_exc())
         _record_failure(run, job.task, done)

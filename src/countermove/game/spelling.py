@@ -16,6 +16,12 @@ from countermove.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 _FRACTION = re.compile(r"(-?\d+(?:\.\d+)?)\s*/\s*(\d+)")
+MAX_DEPTH = 50
+"""Lists, and tables of an audit file, are nested no deeper."""
+
+MAX_BITS = 64
+"""Whole numbers of an audit file are no larger."""
+
 _EXAMPLE = "write it like jpeg(quality=30) or gray+jpeg"
 
 
@@ -67,11 +73,9 @@ def parse_value(text: str) -> Any:
 def read_fraction(text: str) -> float | None:
     """Return 8/255 as a number, None when the text is no fraction."""
     match = _FRACTION.fullmatch(text.strip())
-    if not match or int(match[2]) == 0:
-        return None
     try:
-        return float(Fraction(match[1]) / int(match[2]))
-    except OverflowError:
+        return float(Fraction(match[1]) / int(match[2])) if match else None
+    except (ArithmeticError, ValueError):  # by zero, too large, or of thousands of digits
         return None
 
 
@@ -105,6 +109,23 @@ def spell_number(value: float) -> str:
     k = round(value * 255) if 0 < value <= 1 else 0
     fraction = f"{k}/255"
     return fraction if k and k / 255 == value and len(fraction) < len(shortest) else shortest
+
+
+def why_outsized(value: Any) -> str:
+    """Return what of a value read from TOML is too much: its nesting, or a whole number; nothing when it is fine."""
+    layer = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if any(isinstance(one, int) and one.bit_length() > MAX_BITS for one in layer):
+            return f"a whole number has more than {MAX_BITS} bits"
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (list, dict))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return ""
+    return f"tables or lists are nested more than {MAX_DEPTH} deep"
 
 
 def _parse_one(text: str, whole: str) -> Named:
@@ -145,6 +166,8 @@ def _split(text: str, separator: str) -> list[str]:
             quote = character
         elif character in "([":
             depth += 1
+            if depth > MAX_DEPTH:
+                raise ConfigError(f"brackets are nested more than {MAX_DEPTH} deep in {text[:60]!r}…; {_EXAMPLE}")
         elif character in ")]":
             depth -= 1
             if depth < 0:

@@ -15,10 +15,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,20 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     raw = data.encode() if isinstance(data, str) else data
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}. {_advice(error)}") from error
+        with _refusing(f"cannot write {path}"):
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+                temporary = Path(file.name)
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            temporary = None
+            _sync_folder(path.parent)
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed now is swept by the next driver
+                temporary.unlink()
 
 
 class RunFolder:
@@ -92,27 +94,26 @@ class RunFolder:
         Raises:
             RunError: when another process holds it, or it cannot be written.
         """
-        try:
+        with _refusing(f"cannot use {self.path}"):
             if self.path.exists() and any(self.path.iterdir()) and not self._ours():
                 raise RunError(f"{self.path} is not empty and no run folder; choose another --out")
             for folder in (self.cells, self.artifacts, self.scratch):
                 folder.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / "run.lock").open("a+")
-        except OSError as error:
-            raise RunError(f"cannot use {self.path}: {error.strerror}. {_advice(error)}") from error
+            handle = (self.path / "run.lock").open("a+b", buffering=0)
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 handle.seek(0)
+                holder = handle.read(100).decode(errors="replace").strip()
                 raise RunError(
-                    f"another process ({handle.read().strip() or 'unknown'}) is playing in {self.path}. "
+                    f"another process ({holder or 'unknown'}) is playing in {self.path}. "
                     "Wait until it ends, or choose another --out."
                 ) from None
-            handle.truncate(0)
-            handle.write(f"pid {os.getpid()}")
-            handle.flush()
-            self._sweep()
+            with _refusing(f"cannot use {self.path}"):
+                handle.truncate(0)
+                handle.write(f"pid {os.getpid()}".encode())
+                self._sweep()
             yield
 
     def _ours(self) -> bool:
@@ -150,10 +151,11 @@ class RunFolder:
 
     def read_plan(self) -> list[dict[str, Any]] | None:
         """Return the planned cells (key and setting), None before the first plan."""
-        try:
-            return json.loads((self.path / "plan.json").read_text(encoding="utf-8"))["cells"]
-        except (OSError, json.JSONDecodeError, KeyError):
+        plan = _read_json(self.path / "plan.json")
+        cells = plan.get("cells") if isinstance(plan, dict) else None
+        if not isinstance(cells, list) or not all(isinstance(cell, dict) and _named(cell.get("key")) for cell in cells):
             return None
+        return cells
 
     def read_cell(self, key: str) -> dict[str, Any] | None:
         """Return a cell's record, None when there is none that can be believed."""
@@ -173,6 +175,19 @@ class RunFolder:
         """Whether an artifact is finished."""
         return _read_record(self.artifacts / key / "manifest.json", key) is not None
 
+    def artifact(self, key: str) -> Path:
+        """Return the folder of a finished artifact, for showing what is in it.
+
+        Raises:
+            RunError: when it is not there, or a link in it leads out of the run folder.
+        """
+        self.manifest(key)
+        folder, inside = self.artifacts / key, self.path.resolve()
+        for path in (folder, *folder.iterdir()):
+            if not path.resolve().is_relative_to(inside):
+                raise RunError(f"{path} leads out of {self.path}; files of other folders are not shown")
+        return folder
+
     def manifest(self, key: str) -> dict[str, Any]:
         """Return an artifact's manifest.
 
@@ -189,12 +204,17 @@ class RunFolder:
         """Give an artifact an empty folder; on leaving without error the folder gets its manifest and its name.
 
         The caller appends what was crafted to the list.
+
+        Raises:
+            RunError: when the disk is full, read-only or not ours; nothing is believed of the artifact.
         """
-        temporary = Path(tempfile.mkdtemp(dir=self.artifacts, prefix=f".tmp-{task.key[:8]}-"))
+        with _refusing(f"cannot write artifact {task.key}"):
+            temporary = Path(tempfile.mkdtemp(dir=self.artifacts, prefix=f".tmp-{task.key[:8]}-"))
         crafted: list[Crafted] = []
         try:
             yield self.desk(task, temporary), crafted
-            self._finish(task, temporary, crafted[0])
+            with _refusing(f"cannot write artifact {task.key}"):
+                self._finish(task, temporary, crafted[0])
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self.clear_scratch(task)
@@ -212,16 +232,13 @@ class RunFolder:
             "files": {p.name: _sha256(p) for p in sorted(temporary.iterdir())},
         }
         final = self.artifacts / task.key
-        try:
-            for file in temporary.iterdir():
-                _sync_file(file)
-            write_atomic(temporary / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-            temporary.chmod(0o755)
-            shutil.rmtree(final, ignore_errors=True)  # one without a readable manifest may stand there
-            temporary.rename(final)
-            _sync_folder(self.artifacts)
-        except OSError as error:
-            raise RunError(f"cannot write artifact {task.key}: {error.strerror}. {_advice(error)}") from error
+        for file in temporary.iterdir():
+            _sync_file(file)
+        write_atomic(temporary / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+        temporary.chmod(0o755)
+        shutil.rmtree(final, ignore_errors=True)  # one without a readable manifest may stand there
+        temporary.rename(final)
+        _sync_folder(self.artifacts)
 
     def desk(self, task: Task, folder: Path | None = None) -> Desk:
         """Return where a task is performed."""
@@ -234,12 +251,22 @@ class RunFolder:
 
 def _read_record(path: Path, key: str) -> dict[str, Any] | None:
     """Read a record of this key and format; anything else counts as absent."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    record = _read_json(path) if _named(key) else None
     good = isinstance(record, dict) and record.get("key") == key and record.get("format") == FORMAT
     return record if good else None
+
+
+def _read_json(path: Path) -> Any:
+    """Read a JSON file, None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
+        return None
+
+
+def _named(key: object) -> bool:
+    """Whether a key that somebody wrote down names a file or folder of its own: no path, and nothing hidden."""
+    return isinstance(key, str) and re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", key) is not None
 
 
 def _sha256(path: Path) -> str:
@@ -258,6 +285,15 @@ def _sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn what the disk says into a RunError with advice."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{what}: {error.strerror}. {_advice(error)}") from error
 
 
 def _advice(error: OSError) -> str:

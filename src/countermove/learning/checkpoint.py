@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from countermove.errors import WeightsError
+from countermove.nets.weights import check_header
+
 EVERY_SECONDS = 300.0
 REMEMBERED = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq")
 """What SGD and AdamW remember of a parameter."""
@@ -48,10 +51,11 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            check_header(self.path)
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads((file.metadata() or {})["facts"])
                 return {name: file.get_tensor(name) for name in file.keys()}, facts
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
+        except (SafetensorError, OSError, KeyError, ValueError, RecursionError, WeightsError):
             return None
 
 

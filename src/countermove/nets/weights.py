@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 
 from countermove.errors import WeightsError
 
+MAX_HEADER = 8 * 2**20
+"""Bytes of a safetensors file's list of tensors, enough for fifty thousand of them."""
+
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 # torch's restricted reader checks little before it acts: broken bytes come out as any of these.
 _BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
-_BROKEN += (AssertionError, ArithmeticError, MemoryError)
+_BROKEN += (AssertionError, ArithmeticError, MemoryError, zipfile.BadZipFile)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -61,9 +65,10 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
     if sha256 is not None:
         check_sha256(path, sha256)
     if path.suffix == ".safetensors":
+        check_header(path)
         try:
             return safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, *_BROKEN) as error:
             raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
     state = _restricted(path)
     if under is not None:
@@ -112,6 +117,7 @@ def _restricted(path: Path) -> Any:
         WeightsError: when it is broken, or holds what that reader does not let through.
     """
     try:
+        _check_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's age; what matters is said below
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -122,6 +128,32 @@ def _restricted(path: Path) -> Any:
         ) from error
     except _BROKEN as error:
         raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose list of tensors is longer than any network's; reading it takes many times that.
+
+    Raises:
+        WeightsError: when it is, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if length > MAX_HEADER:
+        raise WeightsError(f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a packed archive: torch packs nothing, and what is packed may be any size when it is read."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are packed, or larger than the file")
 
 
 def check_sha256(path: Path, expected: str, *, origin: str = "the hash that was given") -> None:

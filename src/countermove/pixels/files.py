@@ -10,12 +10,14 @@ import os
 import re
 import secrets
 import stat
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -23,7 +25,19 @@ from PIL import Image
 from countermove.errors import DataError, RunError
 from countermove.pixels.decode import Limits, decode_picture, words
 
-_NOT_ARRAYS = (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error)
+_NOT_ARRAYS = (
+    *(OSError, ValueError, EOFError, LookupError, SyntaxError, MemoryError, ArithmeticError, TypeError, AttributeError),
+    *(RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile were seen to raise, or document, on damaged input."""
+
+MAX_ARRAYS = 8 * 2**30
+"""Bytes that the arrays of an .npz archive may have when they are unpacked, taken together."""
+
+MAX_ROWS = 50_000_000
+"""Rows of a Parquet table."""
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
@@ -131,6 +145,12 @@ def safe_child(root: Path | str, relative: str) -> Path:
     """
     root = Path(root)
     parts = PurePosixPath(relative).parts
+    try:
+        lengths = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:
+        raise DataError(f"the name {relative!r} below {root} is not valid UTF-8") from None
+    if any(length > _LONGEST_NAME for length in lengths) or sum(lengths) + len(parts) > _LONGEST_PATH:
+        raise DataError(f"the name {relative[:60]!r}… below {root} is longer than a file's name can be")
     bad = (
         not parts
         or "\0" in relative
@@ -204,7 +224,7 @@ def read_npy(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with _regular(path) as file:
             array = np.load(file, allow_pickle=False)
     except _NOT_ARRAYS as error:
         raise DataError(f"{path} cannot be read as an .npy file of plain numbers: {words(error)}") from None
@@ -221,7 +241,8 @@ def read_npz(path: Path | str, names: Sequence[str], *, optional: Sequence[str] 
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with _regular(path) as file:
+            _check_archive(file)
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive with {', '.join(names)}")
@@ -229,9 +250,42 @@ def read_npz(path: Path | str, names: Sequence[str], *, optional: Sequence[str] 
             if absent:
                 raise DataError(f"{path} has no array {', '.join(absent)}; it has {', '.join(archive.files) or 'none'}")
             there = [name for name in optional if name in archive.files]
-            return {name: archive[name] for name in (*names, *there)}
+            arrays = {name: archive[name] for name in (*names, *there)}
+            if raw := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise DataError(f"{path}: {raw[0]} is no array")
+            return arrays
     except _NOT_ARRAYS as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {words(error)}") from None
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Refuse a table with more rows than are read; equal values are packed into next to nothing.
+
+    Raises:
+        DataError: when there are too many.
+    """
+    if rows > MAX_ROWS:
+        raise DataError(f"{path} unpacks to {rows:,} rows; at most {MAX_ROWS:,} are read")
+
+
+def _regular(path: Path) -> BinaryIO:
+    """Open a regular file; a pipe or a device would block or never end."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no regular file")
+    return path.open("rb")
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Refuse an archive that would unpack to more than it may, before anything of it is unpacked."""
+    if zipfile.is_zipfile(file):
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+        if any(part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for part in parts):
+            raise ValueError("it is packed in a way that numpy does not write")
+        if (size := sum(part.file_size for part in parts)) > MAX_ARRAYS:
+            raise ValueError(f"it unpacks to {size:,} bytes; at most {MAX_ARRAYS:,} are read")
+    file.seek(0)
 
 
 def _cannot_list(error: OSError) -> None:

@@ -160,6 +160,11 @@ class Published:
         for record in records:
             if "id" in record:
                 line: dict[str, Any] = {f.name: record.get(f.name) for f in fields(Line)}
+                if not _is_line(line):
+                    raise RunError(
+                        f"{self.folder / MANIFEST} has a line of {str(record['id'])[:60]!r} that is none of ours; "
+                        "restore the file, or choose another folder"
+                    )
                 self.lines[str(record["id"])] = Line(**line)
             else:
                 self.notes.append(record)
@@ -174,7 +179,7 @@ class Published:
         for number, line in enumerate(data[:whole].splitlines(), start=1):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
                 raise RunError(f"line {number} of {path} is no JSON object; restore the file, or choose another folder")
@@ -267,6 +272,13 @@ def _check_header(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
             f"{folder} was begun otherwise: {changes}. Go on with the same call as before, or choose another "
             "output folder; what is there is left as it is"
         )
+
+
+def _is_line(line: Mapping[str, Any]) -> bool:
+    texts = all(isinstance(line[name], str) for name in ("source_sha256", "out", "out_sha256"))
+    budget, kept, facts = line["budget"], line["kept"], line["facts"]
+    number = isinstance(budget, (int, float)) and abs(budget) < 1e300
+    return texts and number and isinstance(kept, (bool, type(None))) and isinstance(facts, (dict, type(None)))
 
 
 def _short(value: object) -> str:

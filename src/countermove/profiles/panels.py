@@ -154,7 +154,7 @@ def _pivoted(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
 def _gallery(arena: Profiles, run: RunFolder, row: Row) -> Panel:
     """Return profiles of the first movers in the order of time, additions marked."""
     data, setting = arena.profiles(row.setting.data), row.setting
-    additions = stored_additions(run.artifacts / row.record["needs"]["move"])
+    additions = stored_additions(run.artifact(row.record["needs"]["move"]))
     if data.medium == "table":
         return Panel(title="", html="")
     figures = [

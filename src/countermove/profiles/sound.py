@@ -90,15 +90,15 @@ def _bytes(path: Path) -> bytes:
 
 def _whole_numbers(path: Path, held: bytes, width: int) -> np.ndarray:
     """Return samples of 1 to 4 bytes on the scale of 16 bits."""
-    raw = np.frombuffer(held, dtype=np.uint8)
     if width == 1:
-        return (raw.astype(np.float64) - 128) * 256
+        return (np.frombuffer(held, dtype=np.uint8).astype(np.float64) - 128) * 256
     if width not in (2, 3, 4):
         raise DataError(f"{path} has samples of {8 * width} bits; 8, 16, 24 and 32 are read")
-    parts = raw.reshape(-1, width).astype(np.int64)
-    value = (parts << (8 * np.arange(width))).sum(axis=1)
-    value -= (value >> (8 * width - 1)) << (8 * width)
-    return value / 256.0 ** (width - 2)
+    if width == 3:  # as the upper bytes of 32 bits
+        wide = np.zeros((len(held) // 3, 4), dtype=np.uint8)
+        wide[:, 1:] = np.frombuffer(held, dtype=np.uint8).reshape(-1, 3)
+        return wide.view("<i4")[:, 0] / 65536.0
+    return np.frombuffer(held, dtype=f"<i{width}") / 256.0 ** (width - 2)
 
 
 def _otherwise(path: Path, data: bytes, error: Exception) -> tuple[np.ndarray, int]:
@@ -111,8 +111,11 @@ def _otherwise(path: Path, data: bytes, error: Exception) -> tuple[np.ndarray, i
             "another sound format, run: pip install 'countermove[profiles]'"
         ) from None
     try:
+        told = soundfile.info(io.BytesIO(data))
+        if told.frames * told.channels > MAX_BYTES // 2:
+            raise DataError(f"{path} unpacks to {told.frames:,} samples a channel; at most {MAX_BYTES // 2:,} are read")
         values, rate = soundfile.read(io.BytesIO(data), dtype="float64", always_2d=True)
-    except (RuntimeError, ValueError, TypeError) as problem:
+    except (OSError, MemoryError, RuntimeError, ValueError, TypeError) as problem:
         raise DataError(f"{path} is no sound file that can be read ({problem}); save it as a 16-bit WAV file") from None
     if not np.isfinite(values).all():
         raise DataError(f"{path} holds samples that are no finite numbers")

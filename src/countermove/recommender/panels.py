@@ -144,13 +144,13 @@ def _map(arena: Recommender, run: RunFolder, results: Results, data: str, model:
     if base is None or not run.has_artifact(base.record["needs"]["ranker"]):
         return
     shop = arena.shop(data)
-    ranker = read_ranker(arena, base.setting, "none", run.artifacts / base.record["needs"]["ranker"])
+    ranker = read_ranker(arena, base.setting, "none", run.artifact(base.record["needs"]["ranker"]))
     stops = [("cooperative", shop.pictures[shop.cold[:1]])]
     for move in results.axis("move"):
         row = _first(results, data, move, "none", model)
         key = None if row is None else row.record["needs"].get("move")
         if key is not None and run.has_artifact(key):
-            stops.append((move, load_file(run.artifacts / key / PICTURES)["pictures"][:1]))
+            stops.append((move, load_file(run.artifact(key) / PICTURES)["pictures"][:1]))
     if len(stops) < 2:
         return
     hook = int(shop.popularity.argmax())
@@ -202,7 +202,7 @@ def _gallery(arena: Recommender, run: RunFolder, results: Results, row: Row) -> 
     """Return cold items' pictures, promoted, their difference, and what squeezes leave of it."""
     shop, setting = arena.shop(row.setting.data), row.setting
     clean = shop.pictures[shop.cold[:SAMPLES]]
-    moved = load_file(run.artifacts / row.record["needs"]["move"] / PICTURES)["pictures"][:SAMPLES]
+    moved = load_file(run.artifact(row.record["needs"]["move"]) / PICTURES)["pictures"][:SAMPLES]
     difference = to_float(moved) - to_float(clean)
     frames: list[tuple[str, Tensor]] = [("cooperative", clean), ("promoted", moved)]
     frames.append((f"difference x {AMPLIFIED}", to_uint8((0.5 + AMPLIFIED * difference).clamp(0, 1))))

@@ -28,7 +28,7 @@ def why_not_inert(html: str) -> str:
 
 class _Reader(HTMLParser):
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__(convert_charrefs=False)
         self.fault = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -41,6 +41,14 @@ class _Reader(HTMLParser):
                 self._refuse(f"an address outside the page ({name}={(value or '')[:60]!r})")
             if name in {"id", "name"} and not (value or "").startswith("panel-"):
                 self._refuse(f"the {name} {(value or '')[:60]!r}; one that begins with 'panel-' is accepted")
+
+    def handle_data(self, data: str) -> None:
+        if "<" in data:  # a tag that does not end would swallow what the page says next
+            self._refuse("a '<' that begins no whole element")
+
+    def handle_comment(self, data: str) -> None:
+        # Browsers end some comments earlier than we do, and would obey the rest.
+        self._refuse("a comment")
 
     def handle_decl(self, decl: str) -> None:
         self._refuse("a declaration")

@@ -83,7 +83,7 @@ def render_page(report: Report) -> str:
         cheapest=cheapest_breaking(verdict, results.arena.yardstick),
         curve_views=figures.curve_views(results),
         time_views=figures.time_views(results),
-        panels=[safe_panel(panel) for panel in results.arena.panels(report.run, results)],
+        panels=[safe_panel(panel) for panel in _panels(report)],
         checks=view.checks(results),
         budgets=view.budgets(report),
         flag_texts=[(code, texts.get(code, Markup(""))) for code in raised],
@@ -126,6 +126,14 @@ def safe_panel(panel: Panel) -> tuple[Panel, Markup]:
     if fault:
         return panel, Markup('<p class="note">Left out: this panel holds {}.</p>').format(fault)
     return panel, Markup(panel.html)  # noqa: S704 - checked above, and the page's policy runs no script but its own
+
+
+def _panels(report: Report) -> Sequence[Panel]:
+    """Return the arena's panels; a line in their place where what is stored for them is damaged."""
+    try:
+        return list(report.results.arena.panels(report.run, report.results))
+    except Exception as error:  # artifacts may be anybody's, and the numbers are shown without them
+        return [Panel(title="Pictures", html="", summary=f"Not shown: {type(error).__name__}: {error}")]
 
 
 @cache

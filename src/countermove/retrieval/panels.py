@@ -108,7 +108,7 @@ def _changed(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
 def _gallery(arena: Retrieval, run: RunFolder, row: Row) -> Panel:
     """Return the first queries, untouched and changed, with what each finds first; right answers are framed."""
     collection = arena.collection(row.setting.data)
-    moved = read_pictures(run.artifacts / row.record["needs"]["move"])
+    moved = read_pictures(run.artifact(row.record["needs"]["move"]))
     number = {name: at for at, name in enumerate(query_ids(collection))}
     figures = []
     for line, name in enumerate(row.record["units"]["ids"][:SAMPLES]):

@@ -65,7 +65,7 @@ def _pictures(arena: Unlearnable, run: RunFolder, row: Row) -> tuple[Tensor, Ten
     """Return clean and moved pictures, uint8 [N, 3, H, W], with labels and ids."""
     data = arena.data(row.setting.data, row.setting.seed)
     index = data.moved.nonzero().flatten()
-    moved = load_file(run.artifacts / row.record["needs"]["move"] / PICTURES)["pictures"]
+    moved = load_file(run.artifact(row.record["needs"]["move"]) / PICTURES)["pictures"]
     return data.train.pictures[index], moved, data.train.labels[index], tuple(data.train.ids[i] for i in index.tolist())
 
 

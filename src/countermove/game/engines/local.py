@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from countermove.game.run import Done, Job
 
 
+DIED = "its worker process died (killed, out of memory, or a crash)"
+
+
 class Listener(Protocol):
     """Who hears how tasks go."""
 
@@ -44,7 +47,7 @@ class LocalEngine:
         self.threads = threads
 
     def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
-        """Do all jobs. A job whose needs failed is blocked; a worker's death costs the jobs in flight.
+        """Do all jobs. A job whose needs failed is blocked; a worker's death costs the job that it died of.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, after the workers were ended; what is finished is stored.
@@ -72,6 +75,7 @@ class LocalEngine:
         unfinished = {job.task.key for job in jobs}
         bad: dict[str, Done] = {}
         flying: dict[Future[Done], Job] = {}
+        suspects: list[Job] = []  # they were in flight when a worker died; each flies again, alone, to tell whose fault
         pool = self._pool()
 
         def settle(job: Job, done: Done) -> None:
@@ -81,9 +85,9 @@ class LocalEngine:
             listener.ended(job, done)
 
         try:
-            while waiting or flying:
-                broken = False
-                for job in list(waiting):
+            while waiting or flying or suspects:
+                broken, fallen = False, []
+                for job in suspects[:1] or list(waiting):
                     cause = _cause(job, bad)
                     if cause is not None:
                         waiting.remove(job)
@@ -94,6 +98,9 @@ class LocalEngine:
                         except BrokenProcessPool:  # a worker died just now, or while it was idle
                             broken = True
                             break
+                        if suspects:
+                            suspects.pop(0)
+                            break
                         waiting.remove(job)
                         listener.started(job)
                 finished, _ = wait(flying, return_when=FIRST_COMPLETED)
@@ -102,12 +109,14 @@ class LocalEngine:
                     try:
                         settle(job, future.result())
                     except BrokenProcessPool:
-                        broken = True
-                        settle(job, listener.lost(job, "its worker process died (killed, out of memory, or a crash)"))
-                if broken:  # every job in flight fell with the pool; the rest goes on in a new one
-                    for job in flying.values():
-                        settle(job, listener.lost(job, "a worker process beside it died; run the same command again"))
+                        fallen.append(job)
+                if broken or fallen:  # every job in flight fell with the pool; the rest goes on in a new one
+                    fallen += flying.values()
                     flying.clear()
+                    if len(fallen) == 1:
+                        settle(fallen[0], listener.lost(fallen[0], DIED))
+                    else:
+                        suspects += fallen
                     pool.shutdown(wait=True, cancel_futures=True)
                     pool = self._pool()
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,8 @@ def _published(source: Path) -> tuple[list[tuple[int, int, str]], list[bytes], i
         raise DataError(f"{source} holds {len(content)} objects; six are expected: three parts, items, and two counts")
     *parts, shown, users, items = content
     if not all(isinstance(count, int) and 0 < count < 10**8 for count in (users, items)):
-        raise DataError(f"{source} ends in {users!r} and {items!r}; the numbers of users and of items are expected")
+        ends = f"{reprlib.repr(users)} and {reprlib.repr(items)}"
+        raise DataError(f"{source} ends in {ends}; the numbers of users and of items are expected")
     rows = []
     for name, part in zip(PARTS, parts, strict=True):
         for user in range(users):
@@ -82,19 +84,21 @@ def _touched(source: Path, name: str, part: Any, user: int, items: int) -> Itera
         for entry in part[user]:
             item = entry[b"productid"] if b"productid" in entry else entry["productid"]
             if not isinstance(item, int) or not 0 <= item < items:
-                raise DataError(f"{source}: {name}, user {user} touched item {item!r}; items are 0 to {items - 1}")
+                raise DataError(
+                    f"{source}: {name}, user {user} touched item {reprlib.repr(item)}; items are 0 to {items - 1}"
+                )
             yield item
     except (LookupError, TypeError) as error:
-        raise DataError(f"{source}: {name} has no list of items of user {user} ({error!r})") from None
+        raise DataError(f"{source}: {name} has no list of items of user {user} ({type(error).__name__})") from None
 
 
 def _picture(source: Path, shown: Any, item: int) -> bytes:
     try:
         picture = shown[item][b"imgs"] if b"imgs" in shown[item] else shown[item]["imgs"]
     except (LookupError, TypeError) as error:
-        raise DataError(f"{source}: item {item} has no picture ({error!r})") from None
+        raise DataError(f"{source}: item {item} has no picture ({type(error).__name__})") from None
     if not isinstance(picture, bytes) or not picture.startswith(b"\xff\xd8\xff"):
-        raise DataError(f"{source}: the picture of item {item} is no JPEG: it begins with {picture[:12]!r}")
+        raise DataError(f"{source}: the picture of item {item} is no JPEG: it begins with {reprlib.repr(picture)}")
     return picture
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,12 +22,14 @@ def read_pickled_npy(path: Path) -> list[Any]:
         DataError: when the file is absent, broken, holds no pickled objects, or asks for anything else to be run.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise DataError(f"{path} is no regular file")
         with path.open("rb") as file:
             _check_header(file, path)
-            content = PlainUnpickler(file, path).load()
+            content = PlainUnpickler(file, path, most=path.stat().st_size).load()
     except DataError:
         raise
-    except DAMAGE as error:
+    except (*DAMAGE, tokenize.TokenError) as error:
         raise DataError(f"{path} cannot be read as an .npy file of objects: {error}. Fetch it again") from None
     if not isinstance(content, PlainArray):
         raise DataError(f"{path} holds {type(content).__name__}, not an array of objects")

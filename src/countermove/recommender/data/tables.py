@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from countermove.errors import ConfigError, DataError, did_you_mean
+from countermove.pixels.files import check_rows
 
 KINDS = (".csv", ".parquet")
 # From here on neighbouring integers share one floating-point number.
@@ -153,6 +154,7 @@ def _read_parquet(path: Path, needed: Mapping[str, str], optional: Sequence[str]
 
     try:
         with pq.ParquetFile(path) as file:
+            check_rows(path, file.metadata.num_rows)
             wanted = _wanted(path, file.schema_arrow.names, needed, optional)
             content = file.read(columns=wanted)
         columns = {column: _plain(content[column]).to_pylist() for column in wanted}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,9 +149,11 @@ def read_pickled_truth(path: Path) -> Truth:
         DataError: when the file asks for anything to be loaded, is broken, or holds something else.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:
+            held = file.read(_MOST_BYTES + 1)
+        if len(held) > _MOST_BYTES:
             raise DataError(f"{path} has more than {_MOST_BYTES:,} bytes; no published ground truth is so large")
-        content = PlainUnpickler(io.BytesIO(path.read_bytes()), path, strings="latin1").load()
+        content = PlainUnpickler(io.BytesIO(held), path, most=len(held), strings="latin1").load()
     except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a pickled ground truth: {error}. Fetch it again") from None
     if not isinstance(content, dict) or not {"imlist", "qimlist", "gnd"} <= content.keys():
@@ -200,7 +203,9 @@ def _box(values: Any, where: str) -> Box:
     try:
         left, top, right, bottom = (float(value) for value in values)
     except (TypeError, ValueError):
-        raise DataError(f"{where}: the box {values!r} is not four numbers: left, top, right, bottom") from None
+        raise DataError(
+            f"{where}: the box {reprlib.repr(values)} is not four numbers: left, top, right, bottom"
+        ) from None
     if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
         raise DataError(f"{where}: the box {(left, top, right, bottom)} is empty; it is left, top, right, bottom")
     return left, top, right, bottom

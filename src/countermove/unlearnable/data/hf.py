@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from countermove.errors import ConfigError, DataError
 from countermove.game.content import fingerprint_files, locate
 from countermove.pixels.decode import Limits
-from countermove.pixels.files import OnBroken, safe_child, walk_pictures
+from countermove.pixels.files import OnBroken, check_rows, safe_child, walk_pictures
 from countermove.unlearnable.data.reading import Entry, Split, read_entries, thin
 from countermove.unlearnable.data.selection import check_limits, split_off_test
 
@@ -164,7 +164,7 @@ def _classes(folder: Path, rows: Sequence[_Row], names: Sequence[str] | None) ->
             )
         return list(names), number
     labels = {str(row.label) for row in rows}
-    numeric = all(label.removeprefix("-").isdecimal() for label in labels)
+    numeric = all(label.removeprefix("-").isdecimal() and len(label) < 20 for label in labels)
     classes = sorted(labels, key=int) if numeric else sorted(labels)
     unseen = sorted(labels - {str(row.label) for row in rows if not row.test})
     if unseen:
@@ -192,7 +192,7 @@ def _read_table(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     if not isinstance(row, dict):
                         raise DataError(f"{table}, line {number} is no JSON object")
                     yield f"{table}, line {number}", row
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as {table.suffix[1:]}: {error}") from None
 
 
@@ -213,6 +213,7 @@ def _read_parquet(file: Path, image: str, label: str) -> tuple[list[tuple[Any, A
     except ImportError:
         raise ConfigError("reading Parquet files needs pyarrow, which is not installed: pip install pyarrow") from None
     try:
+        check_rows(file, pq.read_metadata(file).num_rows)
         schema = pq.read_schema(file)
         absent = [column for column in (image, label) if column not in schema.names]
         if absent:
@@ -230,9 +231,9 @@ def _read_parquet(file: Path, image: str, label: str) -> tuple[list[tuple[Any, A
 def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-    except (KeyError, TypeError, ValueError):
+        return [str(name) for name in names] if isinstance(names, list) else None
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    return [str(name) for name in names]
 
 
 def _source(image: Any, file: Path, name: str) -> Path | bytes:
