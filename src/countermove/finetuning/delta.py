@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from countermove.errors import ConfigError, RunError, WeightsError
 from countermove.finetuning.masks import MaskStart
+from countermove.nets.weights import check_header
 
 FORMAT, KEY = "countermove delta 1", "delta"
 Kind = Literal["mask", "whole", "new", "tied"]
@@ -147,6 +148,7 @@ def read_delta(path: Path) -> Delta:
     """
     if not path.is_file():
         raise WeightsError(f"there is no delta at {path}; check the path")
+    check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[KEY])

@@ -231,6 +231,10 @@ class Profiles:
         if pivoted is not None:
             needs += self._known_tasks(setting, pivoted.known, share=pivoted.share)
         needs += [] if poison is None else [poison]
+        adapted = {}
+        if pivoted is not None and pivoted.adaptation:
+            needs.append(self._profiler_task(setting, model, share=share, payer=payer))
+            adapted = {"adaptation": pivoted.adaptation}
         through = self._through(reply)
         payload = {
             **self._common(setting),
@@ -238,10 +242,12 @@ class Profiles:
             "through": self._identity("countermove", through),
             "share": share,
             "learned": identity(spelled) if extractor.learned else None,
+            **adapted,
         }
         about = "" if share == 1 else f" on {share:g} of the profiles"
         about += "" if through == NONE else f" through {through}"
         about += "" if pivoted is None else ", pivoted ones among them"
+        about += "".join(f", {way}" for way in adapted.values())
         label = f"profiler {model}{about} | {setting.data} | seed {setting.seed}"
         return Task("profiler", label, payload, tuple(needs), payer=payer)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from countermove.errors import DataError
+from countermove.finetuning.pictures import adamw, begin
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.scoring import place, warm_up
 from countermove.nets.weights import load_weights, save_weights
@@ -62,17 +63,59 @@ def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
     began = time.perf_counter()
     source = Source(arena, task, desk, data, plan.squeezes, network)
     bags, labels = training_bags(arena, task, desk, source)
-    reader, samples, accuracy = train_profiler(
-        profiler_of(arena, task), network, source, bags, labels, seed=seed, purpose=str(task.payload["share"])
-    )
+    base = task.need("profiler")
+    change = Cost()
+    if base is None:
+        reader, samples, accuracy = train_profiler(
+            profiler_of(arena, task), network, source, bags, labels, seed=seed, purpose=str(task.payload["share"])
+        )
+    else:
+        reader = read_profiler(arena, base, desk)
+        samples, accuracy, change = _fine_tuned(
+            profiler_of(arena, task), reader, source, bags, labels, way=task.payload["adaptation"], seed=seed
+        )
     save_weights(reader if network is None else reader.bag, desk.folder / WEIGHTS)
     known = [need for need in task.needs if need.kind == "known"]
-    cost = Cost(
+    cost = change + Cost(
         seconds=time.perf_counter() - began,
         samples=samples + source.extracted,
         clean_examples=len(movers_of(data, known[0], arena)) if known else 0,
     )
     return Crafted(cost=cost, facts={"train_accuracy": accuracy, "profiles": len(bags)})
+
+
+def _fine_tuned(
+    profiler: Profiler,
+    reader: Reader,
+    source: Source,
+    bags: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    way: str,
+    seed: int,
+) -> tuple[int, float, Cost]:
+    """Fine-tune a profiler in place; return items passed, its accuracy in training, and what its change takes.
+
+    A given extractor stays as it is; what a profiler learned to look through may change with it.
+    """
+    learned = profiler.looks()[1].learned
+    own = reader if learned else Reader(reader.bag)
+    chosen, adapting = begin(own, way, seed=seed)
+    fitted = fit_bags(
+        own,
+        source.items if learned else source.features,
+        bags,
+        labels,
+        recipe=replace(profiler.recipe(), lr=chosen.lr),
+        seed=int(torch.randint(2**31, (), generator=generator(seed, "fine-tuned profiler"))),
+        medium=source.data.medium,
+        device=source.device,
+        optimizer=adamw(chosen),
+    )
+    adapted = adapting.finish()
+    accuracy = fitted.train_accuracy[-1] if fitted.train_accuracy else 0.0
+    change = Cost(parameters_changed=adapted.parameters_changed, bytes_stored=adapted.bytes_stored)
+    return fitted.samples, accuracy, change
 
 
 def training_bags(arena: Arena, task: Task, desk: Desk, source: Source) -> tuple[list[Tensor], Tensor]:

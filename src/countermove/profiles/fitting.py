@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from countermove.errors import DataError
+from countermove.learning.loop import OptimizerOf
 from countermove.learning.scoring import place
 from countermove.pixels.randomness import generator as make_generator
 from countermove.pixels.steps import frozen
@@ -53,6 +54,7 @@ def fit_bags(
     medium: Medium,
     device: str = "cpu",
     class_balanced: bool = True,
+    optimizer: OptimizerOf | None = None,
 ) -> Fitted:
     """Train a profiler in place; it is left in evaluation mode.
 
@@ -69,6 +71,7 @@ def fit_bags(
         medium: of the items, where there is a body.
         device: "cpu" or "cuda".
         class_balanced: whether every class weighs the same in the loss, however many profiles it has.
+        optimizer: of whatever requires gradients; None: as the recipe says.
 
     Raises:
         DataError: on no or empty profiles, labels that are not as many, features or a loss that are not finite.
@@ -81,14 +84,16 @@ def fit_bags(
     weights = _balance(labels) if class_balanced else torch.ones(len(labels))
     place(reader, device).train()
     source, labels, weights = source.to(device), labels.to(device), weights.to(device)
-    optimizer, order = _optimizer(reader, recipe), make_generator(seed, "order of profiles")
+    trained = [parameter for parameter in reader.parameters() if parameter.requires_grad]
+    descent = _optimizer(trained, recipe) if optimizer is None else optimizer(trained)
+    order = make_generator(seed, "order of profiles")
     batches, history = math.ceil(len(labels) / recipe.batch), []
     with _layers_draw_from(seed, device):
         for epoch in range(recipe.epochs):
             right = torch.zeros((), device=device)
             for at, chosen in enumerate(_batches(lengths, batches, order)):
                 rate = recipe.lr * 0.5 * (1 + math.cos(math.pi * (epoch + at / batches) / recipe.epochs))
-                for group in optimizer.param_groups:
+                for group in descent.param_groups:
                     group["lr"] = rate
                 place_in_bag = torch.arange(int(lengths[chosen].max()))
                 mask = place_in_bag < lengths[chosen, None]
@@ -96,9 +101,9 @@ def fit_bags(
                 logits = reader(_items(reader, source, rows.to(device), medium), mask.to(device))
                 chosen = chosen.to(device)
                 loss = (F.cross_entropy(logits, labels[chosen], reduction="none") * weights[chosen]).mean()
-                optimizer.zero_grad(set_to_none=True)
+                descent.zero_grad(set_to_none=True)
                 loss.backward()
-                optimizer.step()
+                descent.step()
                 right += (logits.detach().argmax(1) == labels[chosen]).sum() + loss.detach() * 0  # NaN stays NaN
             history.append(float(right) / len(labels))
             if not math.isfinite(history[-1]):
@@ -174,11 +179,11 @@ def _balance(labels: Tensor) -> Tensor:
     return len(labels) / (int((counts > 0).sum()) * counts[labels])
 
 
-def _optimizer(reader: Reader, recipe: BagRecipe) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], recipe: BagRecipe) -> torch.optim.Optimizer:
     how: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(reader.parameters(), **how)
-    return torch.optim.SGD(reader.parameters(), momentum=0.9, **how)
+        return torch.optim.Adam(parameters, **how)
+    return torch.optim.SGD(parameters, momentum=0.9, **how)
 
 
 @contextmanager

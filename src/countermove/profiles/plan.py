@@ -52,10 +52,12 @@ class Pivoted:
 
     known: the pivots that are used, spelled; empty: the very one that the profiler meets.
     share: of the training profiles, each pivoted with one of them in turn, that stand beside the originals.
+    adaptation: which part of the profiler that was there before may change, spelled; "": a fresh one is trained.
     """
 
     known: tuple[str, ...]
     share: float
+    adaptation: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

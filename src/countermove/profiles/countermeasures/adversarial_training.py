@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from countermove.errors import ConfigError
+from countermove.finetuning.adaptation import check_adaptation
 from countermove.profiles.plan import Pivoted, Plan, read_known
 
 
@@ -19,6 +20,8 @@ class AdversarialTraining:
     known: the pivots that the trainer has, spelled as moves; empty: the one it meets. With others than that, it is a
            pivot that the trainer does not know.
     share: of the training profiles that are pivoted, with one of the known pivots each, in turn.
+    adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings: the profiler that was
+           there before is fine-tuned by AdamW, all of it or little; see the arena tasks. Empty: a fresh one is trained.
 
     Where nobody moves and no pivot is known, it is trained as always.
     """
@@ -26,9 +29,12 @@ class AdversarialTraining:
     version: ClassVar[int] = 1
     known: tuple[str, ...] = ()
     share: float = 1.0
+    adaptation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", read_known(self.known, "adversarial-training"))
+        if self.adaptation:
+            object.__setattr__(self, "adaptation", check_adaptation(self.adaptation))
         if not 0 < self.share <= 1:
             raise ConfigError(f"countermove 'adversarial-training': share = {self.share:g} is refused; it is in 0..1")
 
@@ -36,4 +42,4 @@ class AdversarialTraining:
         """Return the plan with the training."""
         if plan.pivoted is not None:
             raise ConfigError("countermove 'adversarial-training' stands twice; name several pivots in known=[...]")
-        return replace(plan, pivoted=Pivoted(known=self.known, share=self.share))
+        return replace(plan, pivoted=Pivoted(known=self.known, share=self.share, adaptation=self.adaptation))
