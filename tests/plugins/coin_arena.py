@@ -212,6 +212,9 @@ class Training:
     fail:   a task whose label holds this text raises ValueError.
     die:    a task whose label holds this text kills its process.
     wild:   a cell whose label holds this text returns a metric that is not a number.
+    crash:  a task whose label holds this text ends with a segmentation fault.
+    hang:   a task whose label holds this text never ends.
+    starve: a task whose label holds this text runs out of memory the first time.
     """
 
     rounds: int = 3
@@ -219,6 +222,9 @@ class Training:
     fail: str = ""
     die: str = ""
     wild: str = ""
+    crash: str = ""
+    hang: str = ""
+    starve: str = ""
 
 
 @dataclass(frozen=True)
@@ -315,7 +321,7 @@ class Coin:
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Work on the coins step by step, with a checkpoint after each step."""
-        self._misbehave(task)
+        self._misbehave(task, desk)
         began = time.perf_counter()
         checkpoint = desk.scratch / "state.json"
         desk.scratch.mkdir(parents=True, exist_ok=True)
@@ -335,7 +341,7 @@ class Coin:
 
     def play(self, task: Task, desk: Desk) -> Outcome:
         """Toss every coin once."""
-        self._misbehave(task)
+        self._misbehave(task, desk)
         time.sleep(self.training.sleep)
         assert task.setting is not None
         setting = task.setting
@@ -369,11 +375,19 @@ class Coin:
             loss = max(loss, reply.method.clean_loss)
         return chance + (game.model.method.skill - loss - chance) * (1 - left)
 
-    def _misbehave(self, task: Task) -> None:
+    def _misbehave(self, task: Task, desk: Desk) -> None:
         if self.training.fail and self.training.fail in task.label:
             raise ValueError(f"told to fail at {task.label}")
         if self.training.die and self.training.die in task.label:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.training.crash and self.training.crash in task.label:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.training.hang and self.training.hang in task.label:
+            time.sleep(10_000)
+        if self.training.starve and self.training.starve in task.label and not (desk.scratch / "starved").exists():
+            desk.scratch.mkdir(parents=True, exist_ok=True)
+            (desk.scratch / "starved").touch()
+            raise MemoryError("told to run out of memory")
 
     def access(self, setting: Setting) -> str:
         return "" if setting.move == "none" else "near-black"
