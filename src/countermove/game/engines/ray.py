@@ -36,6 +36,8 @@ LOST_WORKERS = 3
 """How often a task is handed out again whose worker or node died; after that it is recorded as failed."""
 STORE_BYTES = 100 * 2**20
 """Object store of a cluster of our own: what passes through it are tasks and endings, a few kilobytes each."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Despite its name, read everywhere when Ray is imported: 127.0.0.1 is then not replaced by an address seen outside."""
 _LOOK_AGAIN = 10.0
 """Seconds after which the size of the cluster is asked for anew; nodes come and go."""
 
@@ -252,7 +254,7 @@ def private_cluster(cpus: int, options: Mapping[str, Any] | None = None) -> Iter
     private = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: the node's address becomes 127.0.0.1
+        **_LOOPBACK,
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     before = {name: os.environ.get(name) for name in private}
@@ -294,6 +296,8 @@ def _prepare(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host:
         return
+    if host in {"127.0.0.1", "localhost"}:
+        os.environ |= _LOOPBACK
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
