@@ -22,7 +22,7 @@ from countermove.errors import ConfigError
 from countermove.game.cell import Task
 from countermove.game.config import dump_config
 from countermove.game.engines import ray as engine
-from countermove.game.run import Done
+from countermove.game.run import Done, play, resolve
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install countermove[ray]")
 FEW: dict[str, Any] = {"seeds": 1, "moves": ["loaded(bias=0.4)"], "countermoves": ["shake"]}
@@ -173,7 +173,9 @@ def test_trouble_stays_where_it_is(tmp_path: Path, cluster: tuple[str, int]) -> 
 
 
 @needs_ray
-def test_a_killed_worker_costs_a_try(tmp_path: Path, cluster: tuple[str, int], undisturbed: Path) -> None:
+def test_a_killed_worker_costs_a_try(
+    tmp_path: Path, cluster: tuple[str, int], undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     killed: list[int] = []
 
     def kill(event: str, task: Task, done: Done | None) -> None:
@@ -182,12 +184,11 @@ def test_a_killed_worker_costs_a_try(tmp_path: Path, cluster: tuple[str, int], u
             os.kill(watching[0], signal.SIGKILL)
             killed.append(watching[0])
 
-    from countermove.game.run import play, resolve
-
     config = audit(**FEW, engine=on(cluster), training={"sleep": 0.5})
     summary = play(resolve(config, tmp_path), tmp_path, kill)
     assert killed
     assert not summary.unfinished
+    assert capsys.readouterr().out == ""
     play_in(tmp_path, **FEW)  # the next call sweeps up what the dead left
     same(tmp_path, undisturbed)
 

@@ -38,6 +38,7 @@ STORE_BYTES = 100 * 2**20
 """Object store of a cluster of our own: what passes through it are tasks and endings, a few kilobytes each."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Despite its name, read everywhere when Ray is imported: 127.0.0.1 is then not replaced by an address seen outside."""
+_LOGS: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
 _LOOK_AGAIN = 10.0
 """Seconds after which the size of the cluster is asked for anew; nodes come and go."""
 
@@ -84,7 +85,7 @@ class RayEngine:
         """
         if not jobs:
             return
-        with _cluster(self.config, self.threads) as ray:
+        with _cluster(self.config, self.threads) as ray, _quiet(ray):
             self._check(ray)
             try:
                 self._play(ray, jobs, perform, listener)
@@ -221,13 +222,12 @@ def _of(node: Mapping[str, Any], name: str) -> float:
 def _cluster(config: EngineConfig, threads: int) -> Iterator[Any]:
     """Connect to the cluster that is asked for, or start one of this machine; give the module `ray`."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address != "local":
         _prepare(address)
         import ray
 
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **_LOGS)
         except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"cannot join the Ray cluster at {address}: {_first(error)}. Is a node of it running on this machine, "
@@ -238,12 +238,27 @@ def _cluster(config: EngineConfig, threads: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
         return
-    with private_cluster(max(os.cpu_count() or 1, (config.workers or 1) * threads), quiet) as ray:
+    with private_cluster(max(os.cpu_count() or 1, (config.workers or 1) * threads)) as ray:
         yield ray
 
 
 @contextlib.contextmanager
-def private_cluster(cpus: int, options: Mapping[str, Any] | None = None) -> Iterator[Any]:
+def _quiet(ray: Any) -> Iterator[None]:
+    """Send what Ray says about dead workers to standard error: standard output is the verdict's, perhaps as JSON."""
+    worker = ray._private.worker
+    say = getattr(worker, "print_worker_logs", None)
+    if say is None:
+        yield
+        return
+    worker.print_worker_logs = lambda data, sink, *rest: say(data, sys.stderr, *rest)
+    try:
+        yield
+    finally:
+        worker.print_worker_logs = say
+
+
+@contextlib.contextmanager
+def private_cluster(cpus: int) -> Iterator[Any]:
     """Start a Ray cluster that listens on 127.0.0.1 only and asks for a token that nobody else knows.
 
     It has no dashboard and reports nothing, and ends with this process. Gives the module `ray`, connected.
@@ -270,7 +285,7 @@ def private_cluster(cpus: int, options: Mapping[str, Any] | None = None) -> Iter
             include_dashboard=False,
             object_store_memory=STORE_BYTES,
             _temp_dir=str(folder),
-            **(options or {}),
+            **_LOGS,
         )
         try:
             node = context.address_info["node_ip_address"]
