@@ -22,7 +22,8 @@ from countermove.errors import ConfigError
 from countermove.game.cell import Task
 from countermove.game.config import dump_config
 from countermove.game.engines import ray as engine
-from countermove.game.run import Done, play, resolve
+from countermove.game.engines.alone import Ending
+from countermove.game.run import Done, Job, play, resolve
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install countermove[ray]")
 FEW: dict[str, Any] = {"seeds": 1, "moves": ["loaded(bias=0.4)"], "countermoves": ["shake"]}
@@ -197,6 +198,45 @@ def test_a_killed_worker_costs_a_try(
 def test_a_task_that_no_node_can_hold_is_refused(tmp_path: Path, cluster: tuple[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"no node of the Ray cluster can hold .* gpus = 0.5.* 0 GPUs"):
         play_in(tmp_path, **FEW, engine=on(cluster, gpus=0.5))
+
+
+@needs_ray
+def test_what_ray_reports_is_told_apart() -> None:
+    from ray import exceptions as errors
+
+    class Reports:
+        exceptions = errors
+
+        def get(self, error: Exception) -> None:
+            raise error
+
+    memory, lost = engine._outcome(Reports(), errors.OutOfMemoryError("Task was killed\nand more"))
+    assert (memory.out_of_memory, lost) == (True, False)
+    assert memory.reason == "Ray killed its worker for lack of memory: Task was killed"
+    for error in (errors.WorkerCrashedError(), errors.NodeDiedError("the node is gone")):
+        ending, lost = engine._outcome(Reports(), error)
+        assert (ending.out_of_memory, ending.fatal, lost) == (False, "", True)
+    assert "could not begin" in engine._outcome(Reports(), errors.RayTaskError("f", "trace", ValueError()))[0].fatal
+    with pytest.raises(errors.LocalRayletDiedError):
+        engine._outcome(Reports(), errors.LocalRayletDiedError())
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("asked", "peak", "again"),
+    [(0, 300, 600), (400, 300, 800), (400, 900, 1000)],
+    ids=["no-request", "twice", "a-node"],
+)
+def test_a_second_try_asks_for_twice_the_memory_but_no_more_than_a_node_has(asked: int, peak: int, again: int) -> None:
+    class Cluster:
+        def nodes(self) -> list[dict[str, Any]]:
+            return [{"Alive": True, "Resources": {"memory": 1000.0}}, {"Alive": False, "Resources": {"memory": 9000.0}}]
+
+    grid = resolve(audit(**FEW))
+    first = engine._Attempt(Job(grid.tasks[0], Path("run"), "coin", grid.rules), asked, 0.4)
+    second = engine.RayEngine(grid.config.engine, 1)._larger(Cluster(), first, Ending(reason="killed", peak=peak))
+    assert (second.memory, second.gpus, second.notes["memory_request"]) == (again, 0.8, again)
+    assert second.notes["out_of_memory"] == "killed"
 
 
 @needs_ray
