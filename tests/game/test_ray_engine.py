@@ -228,9 +228,11 @@ def test_what_ray_reports_is_told_apart() -> None:
     ids=["no-request", "twice", "a-node"],
 )
 def test_a_second_try_asks_for_twice_the_memory_but_no_more_than_a_node_has(asked: int, peak: int, again: int) -> None:
+    sizes = ((True, 1000.0), (False, 9000.0))
+
     class Cluster:
         def nodes(self) -> list[dict[str, Any]]:
-            return [{"Alive": True, "Resources": {"memory": 1000.0}}, {"Alive": False, "Resources": {"memory": 9000.0}}]
+            return [{"Alive": alive, "Resources": {"memory": size, "CPU": 1.0, "GPU": 1.0}} for alive, size in sizes]
 
     grid = resolve(audit(**FEW))
     first = engine._Attempt(Job(grid.tasks[0], Path("run"), "coin", grid.rules), asked, 0.4)

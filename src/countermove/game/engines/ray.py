@@ -47,12 +47,16 @@ _LOOK_AGAIN = 10.0
 class _Attempt:
     """A job with what its next try asks for.
 
-    memory: bytes, 0 for no request. lost: how many workers died under it. notes: go into the environment field.
+    memory: bytes, 0 for no request.
+    single: whether it ran out of memory once, and is now tried with nothing of the run beside it.
+    lost:   how many workers died under it.
+    notes:  go into the environment field.
     """
 
     job: Job
     memory: int
     gpus: float
+    single: bool = False
     lost: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -112,9 +116,9 @@ class RayEngine:
 
         try:
             while order or again or single or flying:
-                if single and not flying:  # the one that ran out of memory, with nothing of ours beside it
+                if single and not flying:
                     start(single.popleft())
-                elif not single:
+                elif not single and not any(attempt.single for attempt in flying.values()):
                     while again and len(flying) < self._room(ray):
                         start(again.popleft())
                     while order and len(flying) < self._room(ray):
@@ -126,11 +130,12 @@ class RayEngine:
                     ending, lost = _outcome(ray, ref)
                     if ending.fatal:
                         raise RunError(ending.fatal)
-                    if ending.out_of_memory and "out_of_memory" not in attempt.notes:
+                    if ending.out_of_memory and not attempt.single:
                         single.append(self._larger(ray, attempt, ending))
                     elif lost and attempt.lost < LOST_WORKERS:
                         notes = {**attempt.notes, "lost_workers": attempt.lost + 1}
-                        again.append(replace(attempt, lost=attempt.lost + 1, notes=notes))
+                        queue = single if attempt.single else again
+                        queue.append(replace(attempt, lost=attempt.lost + 1, notes=notes))
                     else:
                         settle(attempt.job, ending.done or listener.lost(attempt.job, ending.reason, ending.trace))
         finally:
@@ -140,12 +145,12 @@ class RayEngine:
 
     def _larger(self, ray: Any, attempt: _Attempt, ending: Ending) -> _Attempt:
         """Return the second try of a task that ran out of memory: twice the request, no more than a node has."""
-        largest = max((_of(node, "memory") for node in _nodes(ray)), default=0.0)
+        largest = max((_of(node, "memory") for node in _nodes(ray) if self._fit(node)), default=0.0)
         memory = min(2 * max(attempt.memory, ending.peak), int(largest))
         told = ending.reason or (ending.done.error if ending.done else "")
         notes = {**attempt.notes, "out_of_memory": told, "memory_request": memory}
         gpus = min(1.0, 2 * attempt.gpus) if attempt.gpus < 1 else attempt.gpus
-        return replace(attempt, memory=memory, gpus=gpus, notes=notes)
+        return replace(attempt, memory=memory, gpus=gpus, single=True, notes=notes)
 
     def _room(self, ray: Any) -> int:
         """Return how many tasks may be in flight: as configured, or what fits and an eighth more close at hand."""
