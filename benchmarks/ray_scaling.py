@@ -91,7 +91,7 @@ def _measured(ray: Any, sleep: float) -> float:
     took = {}
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
-            config, run = audit(2, sleep, workers=workers), RunFolder(Path(folder))
+            config, run = audit(1, sleep, workers=workers), RunFolder(Path(folder))
             jobs = _jobs(config, Path(folder))
             with run.locked():
                 run.write_config(resolve(config).config)
@@ -107,7 +107,7 @@ def _measured(ray: Any, sleep: float) -> float:
 
 def _fresh_workers(ray: Any) -> None:
     """Show what a task takes when Ray starts a worker of its own for it, which is what the engine does not do."""
-    fresh = ray.remote(max_calls=1, max_retries=0)(os.getpid)
+    fresh = ray.remote(max_calls=1, max_retries=0)(lambda: os.getpid())
     began, tasks = time.perf_counter(), 16
     workers = set(ray.get([fresh.remote() for _ in range(tasks)]))
     assert len(workers) == tasks

@@ -39,6 +39,8 @@ STORE_BYTES = 100 * 2**20
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Despite its name, read everywhere when Ray is imported: 127.0.0.1 is then not replaced by an address seen outside."""
 _LOGS: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+_FOLDER = "countermove-ray-"
+_PLACE = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108  # TMPDIR may be long, and paths of sockets must be short
 _LOOK_AGAIN = 10.0
 """Seconds after which the size of the cluster is asked for anew; nodes come and go."""
 
@@ -279,8 +281,8 @@ def private_cluster(cpus: int) -> Iterator[Any]:
     }
     before = {name: os.environ.get(name) for name in private}
     os.environ.update(private)
-    # Not under TMPDIR: paths of sockets must be short.
-    folder = Path(tempfile.mkdtemp(prefix="countermove-ray-", dir="/tmp" if os.path.isdir("/tmp") else None))  # noqa: S108
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=_PLACE))
     try:
         import ray
 
@@ -306,6 +308,25 @@ def private_cluster(cpus: int) -> Iterator[Any]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _sweep() -> None:
+    """Remove the folders of private clusters whose driver was killed: sockets and logs, some megabytes each."""
+    for left in Path(_PLACE or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        pid = left.name.removeprefix(_FOLDER).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdecimal() and left.stat(follow_symlinks=False).st_uid == os.getuid() and not _lives(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _prepare(address: str) -> None:
