@@ -56,6 +56,12 @@ def changed(**changes: Any) -> AuditConfig:
     [
         ({"countermove": "gray"}, r"unknown key 'countermove': did you mean 'countermoves'"),
         ({"engine": {"worker": 2}}, r"unknown key 'engine.worker': did you mean 'workers'"),
+        ({"engine": {"adress": "auto"}}, r"unknown key 'engine.adress': did you mean 'address'"),
+        ({"engine": {"name": "rya"}}, r"engine.name = 'rya' is refused: .*'local' or 'ray'"),
+        ({"engine": {"address": "ray://head:10001"}}, r"an address is host:port or auto"),
+        ({"engine": {"memory": "2 apples"}}, r"engine.memory = '2 apples' is refused: .*\"2GiB\""),
+        ({"engine": {"gpus": 1.5}}, r"more than one GPU is a whole number"),
+        ({"engine": {"timeout": 0}}, r"engine.timeout = 0 is refused"),
         ({"study": {"title": "t", "paper": "p", "items": "x"}}, r"unknown key 'study.items': did you mean 'item'"),
         ({"study": {"title": "t"}}, r"the key 'study.paper' is missing"),
         ({"zzz": 1}, r"unknown key 'zzz': known: arena, countermoves"),
@@ -248,3 +254,14 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match=r"cannot read the audit file .*directory"):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2 * 2**30), ("500 MB", 500_000_000), ("1.5k", 1500), (4096, 4096), ("4096", 4096), ("64KiB", 65536)],
+)
+def test_memory_is_read_as_bytes_and_written_back(text: str | int, size: int, tmp_path: Path) -> None:
+    config = changed(engine={"name": "ray", "memory": text, "gpus": 0.25, "timeout": 60, "address": "10.0.0.1:6379"})
+    assert config.engine.memory == size
+    (tmp_path / "again.toml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.toml").engine == config.engine

@@ -214,6 +214,8 @@ class Training:
     die:    a task whose label holds this text kills its process.
     crash:  a task whose label holds this text reads where no memory is.
     wild:   a cell whose label holds this text returns a metric that is not a number.
+    hang:   a task whose label holds this text never ends.
+    starve: a task whose label holds this text runs out of memory the first time.
     """
 
     rounds: int = 3
@@ -222,6 +224,8 @@ class Training:
     die: str = ""
     crash: str = ""
     wild: str = ""
+    hang: str = ""
+    starve: str = ""
 
 
 @dataclass(frozen=True)
@@ -318,7 +322,7 @@ class Coin:
 
     def make(self, task: Task, desk: Desk) -> Crafted:
         """Work on the coins step by step, with a checkpoint after each step."""
-        self._misbehave(task)
+        self._misbehave(task, desk)
         began = time.perf_counter()
         checkpoint = desk.scratch / "state.json"
         desk.scratch.mkdir(parents=True, exist_ok=True)
@@ -338,7 +342,7 @@ class Coin:
 
     def play(self, task: Task, desk: Desk) -> Outcome:
         """Toss every coin once."""
-        self._misbehave(task)
+        self._misbehave(task, desk)
         time.sleep(self.training.sleep)
         assert task.setting is not None
         setting = task.setting
@@ -372,13 +376,19 @@ class Coin:
             loss = max(loss, reply.method.clean_loss)
         return chance + (game.model.method.skill - loss - chance) * (1 - left)
 
-    def _misbehave(self, task: Task) -> None:
+    def _misbehave(self, task: Task, desk: Desk) -> None:
         if self.training.fail and self.training.fail in task.label:
             raise ValueError(f"told to fail at {task.label}")
         if self.training.die and self.training.die in task.label:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.training.crash and self.training.crash in task.label:
             ctypes.string_at(0)
+        if self.training.hang and self.training.hang in task.label:
+            time.sleep(10_000)
+        if self.training.starve and self.training.starve in task.label and not (desk.scratch / "starved").exists():
+            desk.scratch.mkdir(parents=True, exist_ok=True)
+            (desk.scratch / "starved").touch()
+            raise MemoryError("told to run out of memory")
 
     def access(self, setting: Setting) -> str:
         return "" if setting.move == "none" else "near-black"

@@ -26,8 +26,8 @@ def audit(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="A count or a list: 3, 0-2, 0,4,7.")] = None,
     size: Annotated[str | None, typer.Option(help="mini or paper, where the file has both.")] = None,
-    engine: Annotated[str | None, typer.Option(help="local.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; threads are divided among them.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local or ray.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Tasks at a time; threads are divided among them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be played, and play nothing.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Read all data again to make their keys.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
@@ -127,7 +127,7 @@ def estimate(grid: Grid, run: Any) -> float:
     done = [record["price"] for cell in grid.cells if (record := run.read_cell(cell.key)) and record["status"] == "ok"]
     seconds, samples = sum(p["seconds"] for p in done), sum(p["samples"] for p in done)
     rate = samples / seconds if seconds else NOMINAL_RATE
-    return sum(grid.arena.samples(task) for task in todo) / rate / grid.config.engine.workers
+    return sum(grid.arena.samples(task) for task in todo) / rate / (grid.config.engine.workers or 1)
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from countermove.errors import ConfigError, did_you_mean
 from countermove.game import spelling
@@ -62,6 +62,31 @@ def _seeds(value: Any) -> Any:
     return seeds
 
 
+def _bytes(value: Any) -> Any:
+    """Read 2147483648, "2GiB" or "500 MB" as bytes."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*", value)
+    if match is None:
+        raise ValueError('memory is a number of bytes, or a text such as "2GiB" or "500MB"')
+    power = "kMGT".index(match[2][0].replace("K", "k")) + 1 if match[2] else 0
+    return round(float(match[1]) * (1024 if (match[2] or "").endswith("i") else 1000) ** power)
+
+
+def _address(value: str) -> str:
+    if value != "auto" and not re.fullmatch(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}", value):
+        raise ValueError(
+            "an address is host:port or auto; the driver runs on a node of the cluster, not through ray://"
+        )
+    return value
+
+
+def _gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("more than one GPU is a whole number")
+    return value
+
+
 def _few(seeds: range) -> list[int]:
     """Refuse a range before it fills the memory."""
     if seeds.stop - seeds.start > MAX_SEEDS:
@@ -79,12 +104,23 @@ class _Strict(BaseModel):
 class EngineConfig(_Strict):
     """How cells are distributed. Only `threads` can change results.
 
-    threads: per worker; by default the machine's cores divided by the workers, then kept with the run folder.
+    workers: tasks at a time; by default one, and with Ray as many as the cluster has room for.
+    threads: per task; by default the machine's cores divided by the workers (with Ray one), then kept with the run
+             folder.
+    timeout: seconds a task may take before its process is killed. With it every task has a process of its own, as
+             with Ray always.
+    address: of a Ray cluster, host:port or auto; without it RAY_ADDRESS, without that a cluster of this machine alone.
+    gpus:    a task's share of a GPU, with Ray; by default one where the device is cuda.
+    memory:  what a task asks of a node, with Ray: bytes, or a text such as "2GiB".
     """
 
-    name: Literal["local"] = "local"
-    workers: int = Field(default=1, ge=1, le=1024)
+    name: Literal["local", "ray"] = "local"
+    workers: int | None = Field(default=None, ge=1, le=100_000)
     threads: int | None = Field(default=None, ge=1, le=1024)
+    timeout: float | None = Field(default=None, gt=0, le=10_000_000, allow_inf_nan=False)
+    address: Annotated[str, AfterValidator(_address)] | None = None
+    gpus: Annotated[float, AfterValidator(_gpus)] | None = Field(default=None, ge=0, le=64)
+    memory: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = None
 
 
 class StudyConfig(_Strict):

@@ -18,7 +18,8 @@ from countermove.errors import CountermoveError, RunError
 from countermove.game.arena import Arena, Rules, arena_class
 from countermove.game.cell import Cost, Outcome, Payer, Task, canonical
 from countermove.game.config import AuditConfig
-from countermove.game.engines.local import LocalEngine
+from countermove.game.engines.alone import peak_memory
+from countermove.game.engines.local import Engine, LocalEngine
 from countermove.game.grid import Grid, expand
 from countermove.game.payoff import payoff
 from countermove.game.store import FORMAT, RunFolder
@@ -34,6 +35,10 @@ class Job:
     run: Path
     arena: str
     rules: Rules
+    alone: bool = False
+    """Whether it has a process of its own, so that the process's peak memory is the task's."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What an engine adds to the environment field of the record."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Done:
     seconds: float
     error: str = ""
     trace: str = ""
+    out_of_memory: bool = False
 
 
 @dataclass
@@ -75,8 +81,8 @@ def resolve(config: AuditConfig, out: Path | None = None, *, rehash: bool = Fals
     if threads is None and out is not None and (out / "audit.toml").exists():
         threads = RunFolder.existing(out).read_config().engine.threads
     if threads is None:
-        threads = max(1, (os.cpu_count() or 1) // config.engine.workers)
-    device = _device(config.device)
+        threads = 1 if config.engine.name == "ray" else max(1, (os.cpu_count() or 1) // (config.engine.workers or 1))
+    device = "cuda" if (config.engine.name, config.device) == ("ray", "cuda") else _device(config.device)
     engine = config.engine.model_copy(update={"threads": threads})
     return expand(config.model_copy(update={"engine": engine, "device": device}), rehash=rehash)
 
@@ -98,7 +104,9 @@ def play(grid: Grid, out: Path, watch: Watcher = lambda *_: None) -> Summary:
 
     Raises:
         RunError: when the folder is locked, foreign, of another format, or cannot be written.
+        ConfigError: when the engine is not there.
     """
+    engine = _engine(grid)
     run = RunFolder(out)
     with run.locked():
         run.write_config(grid.config)
@@ -106,10 +114,18 @@ def play(grid: Grid, out: Path, watch: Watcher = lambda *_: None) -> Summary:
         todo = missing(grid, run)
         summary = Summary(run, len(grid.cells), len(grid.cells) - sum(task.setting is not None for task in todo))
         jobs = [Job(task, out.resolve(), grid.config.arena, grid.rules) for task in todo]
-        engine = LocalEngine(grid.config.engine.workers, grid.rules.threads)
         watched = _Recorder(run, summary, watch)
         engine.run(jobs, perform, watched)
     return summary
+
+
+def _engine(grid: Grid) -> Engine:
+    config = grid.config.engine
+    if config.name == "local":
+        return LocalEngine(config.workers or 1, grid.rules.threads, config.timeout)
+    from countermove.game.engines.ray import RayEngine
+
+    return RayEngine(config, grid.rules.threads, grid.rules.device)
 
 
 def perform(job: Job) -> Done:
@@ -131,7 +147,8 @@ def perform(job: Job) -> Done:
         if isinstance(error, RunError) and job.task.setting is None:
             raise  # it is the store that failed the artifact
         text = str(error) if isinstance(error, CountermoveError) else f"{type(error).__name__}: {error}"
-        done = Done(job.task.key, "failed", time.perf_counter() - began, text, traceback.format_exc())
+        trace, memory = traceback.format_exc(), _out_of_memory(error)
+        done = Done(job.task.key, "failed", time.perf_counter() - began, text, trace, memory)
         _record_failure(run, job.task, done)
         return done
     run.write_cell(job.task.key, record)
@@ -152,11 +169,11 @@ class _Recorder:
         self.summary.done.append(done)
         self.watch("ended", job.task, done)
 
-    def lost(self, job: Job, reason: str) -> Done:
+    def lost(self, job: Job, reason: str, trace: str = "") -> Done:
         """Record a task whose worker died under it, unless its result was already stored."""
         if _finished(self.run, job.task):
             return Done(job.task.key, "ok", 0.0)
-        done = Done(job.task.key, "failed", 0.0, reason)
+        done = Done(job.task.key, "failed", 0.0, reason, trace)
         _record_failure(self.run, job.task, done)
         return done
 
@@ -192,7 +209,7 @@ def _record(run: RunFolder, arena: Arena, job: Job, outcome: Outcome) -> dict[st
         },
         "curves": {name: list(values) for name, values in outcome.curves.items()},
         "tables": {name: [list(line) for line in table] for name, table in outcome.tables.items()},
-        "environment": environment(job.rules),
+        "environment": {**environment(job.rules), **({"peak_memory": peak_memory()} if job.alone else {}), **job.notes},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     reference = record if task.reference is None else run.read_cell(task.reference.key)
@@ -204,6 +221,12 @@ def _record(run: RunFolder, arena: Arena, job: Job, outcome: Outcome) -> dict[st
 def _charged(run: RunFolder, task: Task, payer: Payer, own: Cost) -> Cost:
     """Add the artifacts that one side pays for, in full, to what the cell itself took."""
     return sum((Cost(**run.manifest(key)["cost"]) for key in task.charged_to(payer)), own)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says so: Python's and numpy's, that of a GPU, that of PyTorch on a processor."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _record_failure(run: RunFolder, task: Task, done: Done) -> None:

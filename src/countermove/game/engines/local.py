@@ -8,9 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Protocol
+
+from countermove.errors import RunError
+from countermove.game.engines.alone import THREAD_NAMES, Alone, Ending
+from countermove.game.engines.order import Order
 
 if TYPE_CHECKING:
     from countermove.game.run import Done, Job
@@ -30,7 +34,7 @@ class Listener(Protocol):
         """Hear how a job ended."""
         ...
 
-    def lost(self, job: Job, reason: str) -> Done:
+    def lost(self, job: Job, reason: str, trace: str = "") -> Done:
         """Record a job whose worker died, and say how it ended."""
         ...
 
@@ -39,12 +43,25 @@ class Listener(Protocol):
         ...
 
 
-class LocalEngine:
-    """Runs tasks one after the other (one worker) or in N processes with `threads` threads each."""
+class Engine(Protocol):
+    """Who has tasks done."""
 
-    def __init__(self, workers: int, threads: int) -> None:
+    def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
+        """Do all jobs, given in a possible order; each starts when everything before it is finished."""
+        ...
+
+
+class LocalEngine:
+    """Runs tasks one after the other (one worker) or in N processes with `threads` threads each.
+
+    timeout: seconds a task may take. With it, every task has a process of its own that can be killed, and reads its
+             data anew.
+    """
+
+    def __init__(self, workers: int, threads: int, timeout: float | None = None) -> None:
         self.workers = workers
         self.threads = threads
+        self.timeout = timeout
 
     def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
         """Do all jobs. A job whose needs failed is blocked; a worker's death costs the job that it died of.
@@ -52,7 +69,9 @@ class LocalEngine:
         Raises:
             KeyboardInterrupt: on Ctrl-C, after the workers were ended; what is finished is stored.
         """
-        if self.workers == 1:
+        if self.timeout is not None:
+            self._each_alone(jobs, perform, listener)
+        elif self.workers == 1:
             self._in_this_process(jobs, perform, listener)
         else:
             self._in_workers(jobs, perform, listener)
@@ -126,6 +145,31 @@ class LocalEngine:
             raise
         pool.shutdown(wait=True)
 
+    def _each_alone(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
+        order, alone = Order(jobs), Alone(self.threads, self.timeout)
+        flying: dict[Future[Ending], Job] = {}
+        pool = ThreadPoolExecutor(self.workers)
+
+        def settle(job: Job, done: Done) -> None:
+            listener.ended(job, done)
+            for later, cause in order.settle(job, done):
+                settle(later, listener.blocked(later, cause))
+
+        try:
+            while order or flying:
+                while order and len(flying) < self.workers:
+                    job = order.take()
+                    listener.started(job)
+                    flying[pool.submit(alone, perform, job)] = job
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    job, ending = flying.pop(future), future.result()
+                    if ending.fatal:
+                        raise RunError(ending.fatal)
+                    settle(job, ending.done or listener.lost(job, ending.reason, ending.trace))
+        finally:
+            alone.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+
     def _pool(self) -> ProcessPoolExecutor:
         # Spawned, not forked: a fork of a process with running threads can hang.
         return ProcessPoolExecutor(
@@ -135,7 +179,7 @@ class LocalEngine:
 
 def _start_worker(threads: int) -> None:
     """Divide the threads before any numeric library starts its own, leave Ctrl-C to the driver, end when it ends."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREAD_NAMES:
         os.environ[name] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
