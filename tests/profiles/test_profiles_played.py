@@ -49,6 +49,7 @@ TABLE: dict[str, Any] = {
         "jpeg(quality=40)+outliers",
         "adversarial-training",
         "adversarial-training(known=[random-items], share=0.5)",
+        "adversarial-training(adaptation=bitfit)",
         "detector(epochs=30)",
         "detector(drop=false, epochs=30)",
         "self-training",
@@ -150,6 +151,10 @@ def test_adversarial_training_costs_samples_and_clean_profiles(played: tuple[Sum
     assert trained.price["samples"] > 0
     assert trained.price["clean_examples"] > 0
     assert trained.metrics["accuracy"] > row(results, BEST).metrics["accuracy"]
+    adapted = row(results, BEST, "adversarial-training(adaptation=bitfit)")
+    assert adapted.price["clean_examples"] == trained.price["clean_examples"]
+    assert 0 < adapted.price["parameters_changed"] < row(results, BEST).record["price"]["parameters_changed"] / 4
+    assert adapted.price["bytes_stored"] > 0, "the change, beside the profiler that was there before"
 
 
 def test_poison_is_in_the_training_and_nobody_moves_later(played: tuple[Summary, Results]) -> None:

@@ -64,10 +64,16 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, Results]:
     return summary, load_results(summary.run)
 
 
+FEW = METHODS.compose(
+    "countermove", "adapted(adaptation='mask(sampler=bernoulli, scale=3)', epochs=2, examples=30, pictures=20)"
+).spelling
+
+
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Results:
     torch.set_num_threads(1)
-    table = TABLE | {"countermoves": ["adapted(epochs=2, pictures=20)"], "moves": [PIRE], "models": [NEURAL]}
+    replies = ["adapted(epochs=2, pictures=20)", FEW]
+    table = TABLE | {"countermoves": replies, "moves": [PIRE], "models": [NEURAL]}
     return load_results(play(resolve(make_config(table)), tmp_path_factory.mktemp("run") / "audit").run)
 
 
@@ -146,6 +152,10 @@ def test_an_adapted_backbone_costs_and_is_its_own(adapted: Results) -> None:
     assert found.price["clean_examples"] > 0
     assert found.price["parameters_changed"] > 0
     assert found.metrics["map_before"] != row(adapted, "none").metrics["map_before"]
+    few = row(adapted, PIRE, FEW)
+    assert few.price["clean_examples"] == 30
+    assert 0 < few.price["samples"] < found.price["samples"]
+    assert 0 < few.price["bytes_stored"] < found.price["bytes_stored"] / 8, "at most a bit for each weight"
 
 
 def test_access_is_white_on_the_engines_own_backbone(played: tuple[Summary, Results]) -> None:
