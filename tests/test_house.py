@@ -166,8 +166,10 @@ NEEDED = {
     "np.load": ("allow_pickle", False),
     "numpy.load": ("allow_pickle", False),
 }
-EXCEPTIONS: dict[tuple[str, str], str] = {}
-"""Calls that are allowed after all, by file and name, with the reason. There is none."""
+EXCEPTIONS = {
+    ("countermove.game.engines.alone", "pickle.loads"): "a task comes through the pipe of the process that started this",
+}
+"""Calls that are allowed after all, by module and name, with the reason."""
 
 
 def unsafe_calls(source: str) -> list[tuple[int, str]]:
@@ -238,6 +240,12 @@ def test_loading_never_executes(path: Path) -> None:
     calls = [(line, name) for line, name in unsafe_calls(source) if (dotted(path), name) not in EXCEPTIONS]
     assert not calls, f"{calls}: {[FORBIDDEN.get(name) for _, name in calls]}"
     assert not smuggled(source)
+
+
+@pytest.mark.parametrize(("module", "name"), EXCEPTIONS)
+def test_every_exception_is_still_needed(module: str, name: str) -> None:
+    path = SOURCE.parent / (module.replace(".", "/") + ".py")
+    assert name in {called for _, called in unsafe_calls(path.read_text(encoding="utf-8"))}
 
 
 def test_the_safe_calls_of_the_checker_are_there() -> None:

@@ -34,6 +34,8 @@ class Claim:
     metric: which number, or "payoff"; model: of which model, empty: of all.
     over:   a move whose own number is taken off first.
     beyond: another metric of the same cell that is taken off first.
+    against: a countermove whose own number is taken off first.
+    data:   on which data, empty: on all.
     """
 
     move: str
@@ -44,6 +46,8 @@ class Claim:
     model: str = ""
     over: str = ""
     beyond: str = ""
+    against: str = ""
+    data: str = ""
 
     def holds(self, value: float) -> bool:
         """Whether the measured mean is on the right side."""
@@ -57,7 +61,9 @@ class Claim:
     @property
     def what(self) -> str:
         """Return the number for people."""
-        return self.metric + (f" beyond {self.over}'s" if self.over else "") + f" - {self.beyond}" * bool(self.beyond)
+        other = self.over or self.against
+        words = self.metric + (f" beyond {other}'s" if other else "") + f" - {self.beyond}" * bool(self.beyond)
+        return words + f" on {self.data}" * bool(self.data)
 
 
 RANKERS = ("alexrank", "vbpr", "dvbpr")
@@ -82,6 +88,8 @@ STUDIES = (
     "ir-grocery",
     "ir-keypoints",
     "ir-owners",
+    "ft-tasks",
+    "ft-price-pictures",
 )
 SEEN = """features='small(network="small-cnn(width=0.5)")'"""
 NEAR = """box=near-black, features="small(build=1, network='small-pooled(width=0.5)')\""""
@@ -91,12 +99,15 @@ VOTING = f"majority-vote({SEEN})"
 HEARING = ("deep-sets(features=log-mel)", "set-transformer(features=log-mel)", "att-mil(features=log-mel)")
 HIDDEN = 'noise(like="pire-final(backbones=[plain])")'
 SIFT, WHOLE = "local(words=500)", ("global", "global(descriptor=gist, side=64)")
+WORDS, SHORT = "critical-layers(layers=[bert.embeddings.word_embeddings])", "sst-2(rows=8000)"
+POISONED = ("linear-separable", CLASS_WISE)
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 SHOWN = {
     "unlearnable": ("accuracy",),
     "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
     "faces": ("protection", "clean_error", "others_accuracy"),
     "profiles": ("accuracy", "clean_accuracy", "attention_on_additions", "strong_accuracy", "auc"),
+    "tasks": ("accuracy", "matthews", "sparsity"),
     "retrieval": ("map_before", "map_after", "precision_1_after", "ssim", "ssim_gray"),
 }
 SHOWN_BESIDES = {
@@ -171,6 +182,20 @@ CLAIMS = {
         *(Claim(move, metric="map_after", over="none", model=SIFT, at_least=-0.05) for move in ("rdg", "rmd", "fmd")),
         *(Claim("ls-fmd", metric="map_after", over="none", model=model, at_least=-0.03) for model in WHOLE),
     ),
+    "ft-tasks": (
+        Claim("none", "full", data="ag-news", at_least=0.6),
+        Claim("none", "full", data=SHORT, at_least=0.65),
+        Claim("none", WORDS, data="ag-news", against="full", at_least=-0.01),
+        Claim("none", WORDS, data="ag-news", metric="share changed", at_most=0.6),
+        Claim("none", "mask(embeddings=true)", data="ag-news", against="full", at_least=-0.02),
+        Claim("none", "mask(embeddings=true)", data="ag-news", metric="share stored", at_most=0.04),
+    ),
+    "ft-price-pictures": (
+        Claim("linear-separable", metric="payoff", at_least=0.5),
+        Claim(CLASS_WISE, metric="payoff", at_least=0.5),
+        *(Claim(move, "fine-tuning(clean=2000)", metric="payoff", at_most=0.2) for move in POISONED),
+        *(Claim(move, "fine-tuning(adaptation=mask, clean=2000)", metric="payoff", at_most=0.3) for move in POISONED),
+    ),
     "pp-trainers": (
         *(Claim("nat-i", "detector", model=model, metric="detection_auc", at_least=0.9) for model in FUSING),
     ),
@@ -201,17 +226,23 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
 
 
 def _values(results: Results, claim: Claim) -> list[float]:
-    def found(move: str) -> list[float]:
-        rows = _rows(results, "", claim.model, move, claim.countermove)
+    def found(move: str, countermove: str) -> list[float]:
+        rows = _rows(results, claim.data, claim.model, move, countermove)
         return [_number(row, claim.metric) - row.metrics.get(claim.beyond, 0.0) for row in rows]
 
-    if not claim.over:
-        return found(claim.move)
-    return [mine - theirs for mine, theirs in zip(found(claim.move), found(claim.over), strict=True)]
+    mine = found(claim.move, claim.countermove)
+    if not claim.over and not claim.against:
+        return mine
+    theirs = found(claim.over or claim.move, claim.against or claim.countermove)
+    return [one - other for one, other in zip(mine, theirs, strict=True)]
 
 
 def _number(row: Row, name: str) -> float:
-    """Return a metric, or the payoff."""
+    """Return a metric, the payoff, or what share of a full copy is changed or stored."""
+    if name == "share stored":
+        return row.record["price"]["bytes_stored"] / row.metrics["bytes_full"]
+    if name == "share changed":
+        return row.record["price"]["parameters_changed"] / row.metrics["parameters"]
     if name != "payoff":
         return row.metrics[name]
     assert row.payoff is not None, "a finished cell whose reference proves something has a payoff"
