@@ -167,7 +167,10 @@ NEEDED = {
     "numpy.load": ("allow_pickle", False),
 }
 EXCEPTIONS = {
-    ("countermove.game.engines.alone", "pickle.loads"): "a task comes through the pipe of the process that started this",
+    (
+        "countermove.game.engines.alone",
+        "pickle.loads",
+    ): "tasks come through the pipe of the process that began this",
 }
 """Calls that are allowed after all, by module and name, with the reason."""
 

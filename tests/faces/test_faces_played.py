@@ -322,7 +322,7 @@ def test_the_price_is_what_a_reply_costs_beyond_none(played: tuple[Summary, Resu
     assert 4 * size < adaptive["bytes_stored"] < 4 * size + 20_000, "a full copy, beside the network it began with"
     few = price(NOISE, MASKS)
     assert few["clean_examples"] == 40
-    assert few["samples"] == 2 * (40 + 2 * 40)
+    assert 2 * 40 <= few["samples"] < 2 * (40 + 40), "and it cloaks no photos that it lacks"
     assert 0 < few["bytes_stored"] < adaptive["bytes_stored"] / 8, "at most a bit for each weight"
     biases = price(NOISE, "adaptive(adaptation=bitfit, epochs=2, photos=2)")
     assert biases["parameters_changed"] == sum(p.numel() for n, p in blank.named_parameters() if n.endswith("bias"))

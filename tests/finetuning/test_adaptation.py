@@ -168,6 +168,6 @@ def test_layers_that_are_not_there(spelled: str) -> None:
 
 
 def test_a_spelling_has_one_form() -> None:
-    assert check_adaptation("mask(lr=0.01, init=magnitude)") == "mask(lr=0.01)"
+    assert check_adaptation("mask(lr=0.02, init=magnitude)") == "mask(lr=0.02)"
     assert check_adaptation("critical-layers( last=2 )") == "critical-layers(last=2)"
     assert check_adaptation("full") == "full"

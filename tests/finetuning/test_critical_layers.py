@@ -11,12 +11,14 @@ from torch.nn import functional
 
 from countermove.errors import ConfigError
 from countermove.finetuning.critical_layers import (
+    CountedLosses,
     choose,
     first_or_last,
     gradient_sensitivity,
     hold_statistics,
     rewinding_sensitivity,
     train_only,
+    within,
 )
 
 
@@ -59,7 +61,7 @@ def test_gradient_sensitivity_is_the_fall_of_the_loss_a_number() -> None:
 def test_rewinding_finds_the_block_that_carries_the_task() -> None:
     net, base = network(), {name: tensor.clone() for name, tensor in network().state_dict().items()}
     with torch.no_grad():
-        net[2].weight += 1.0
+        net.get_parameter("2.weight").add_(1.0)
     given = torch.randn(8, 6)
     wanted = net(given).detach()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
@@ -72,12 +74,45 @@ def test_rewinding_finds_the_block_that_carries_the_task() -> None:
 def test_choosing_fills_a_share_with_the_most_sensitive() -> None:
     sensitivity = {"a": 3.0, "b": 2.0, "c": 1.0}
     numbers = {"a": 50, "b": 40, "c": 10}
-    assert choose(sensitivity, numbers, share=0.6) == ["a", "c"], "b no longer fits, c does"
-    assert choose(sensitivity, numbers, share=0.45) == ["b"]
-    assert choose(sensitivity, numbers, share=1.0) == ["a", "b", "c"]
-    for share in (0.05, 0.0, 1.1):
-        with pytest.raises(ConfigError):
-            choose(sensitivity, numbers, share=share)
+    assert choose(sensitivity, numbers, most=60) == ["a", "c"], "b no longer fits, c does"
+    assert choose(sensitivity, numbers, most=45) == ["b"]
+    assert choose(sensitivity, numbers, most=100) == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match="no layer has as few"):
+        choose(sensitivity, numbers, most=5)
+
+
+def test_layers_are_taken_by_whole_words_and_others_left_out() -> None:
+    names = ["layer.1.a.weight", "layer.1.b.weight", "layer.10.a.weight"]
+    assert within(names, ["layer.1"]) == names[:2]
+    assert within(names, ["layer.1"], without=["layer.1.b"]) == names[:1]
+
+
+def test_a_frozen_normalisation_is_held_whoever_calls_it() -> None:
+    """Also where an outer module calls another method than forward."""
+
+    class Outer(nn.Module):
+        def __init__(self, inner: nn.Sequential) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, given: Tensor) -> Tensor:
+            return self.inner[1](self.inner[0](given))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    train_only(net, ["0.weight"])
+    release = hold_statistics(net)
+    outer = Outer(net).train()
+    outer(torch.randn(8, 3, 9, 9) + 5)
+    assert torch.equal(net.get_buffer("1.running_mean"), torch.zeros(4))
+    release()
+    outer.train()(torch.randn(8, 3, 9, 9) + 5)
+    assert not torch.equal(net.get_buffer("1.running_mean"), torch.zeros(4))
+
+
+def test_counted_losses_count_what_went_through() -> None:
+    counted = CountedLosses(lambda net: ((loss, 16) for loss in losses(net)))
+    gradient_sensitivity(network(), counted)
+    assert counted.samples == 3 * 16
 
 
 def test_first_and_last_blocks() -> None:
@@ -88,7 +123,7 @@ def test_first_and_last_blocks() -> None:
 
 def test_only_chosen_layers_change_and_the_backward_pass_ends_there() -> None:
     net = network()
-    assert train_only(net, ["2"], always=["4"]) == ["2.weight", "2.bias", "4.weight", "4.bias"]
+    train_only(net, ["2.weight", "2.bias", "4.weight", "4.bias"])
     below: dict[str, bool] = {}
     for name in ("0", "2"):
         net.get_submodule(name).register_forward_hook(lambda *a, name=name: below.update({name: a[2].requires_grad}))
@@ -100,20 +135,22 @@ def test_only_chosen_layers_change_and_the_backward_pass_ends_there() -> None:
 
 def test_nothing_and_nobody_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is no layer 'encoder'"):
-        train_only(network(), ["encoder"])
+        within(["layer.0.weight"], ["encoder"])
+    with pytest.raises(ConfigError, match=r"no parameter '2\.wait'"):
+        train_only(network(), ["2.wait"])
     with pytest.raises(ConfigError, match="everything would be frozen"):
         train_only(network(), [])
 
 
 def test_frozen_normalisations_keep_their_statistics_and_trained_ones_do_not() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
-    train_only(net, ["2", "3"])
+    train_only(net, within([name for name, _ in net.named_parameters()], ["2", "3"]))
     release = hold_statistics(net)
     net.train()
     net(torch.randn(8, 3, 9, 9) + 5)
-    assert torch.equal(net[1].running_mean, torch.zeros(4))
-    assert not torch.equal(net[3].running_mean, torch.zeros(4))
+    assert torch.equal(net.get_buffer("1.running_mean"), torch.zeros(4))
+    assert not torch.equal(net.get_buffer("3.running_mean"), torch.zeros(4))
     release()
     net.train()
     net(torch.randn(8, 3, 9, 9) + 5)
-    assert not torch.equal(net[1].running_mean, torch.zeros(4))
+    assert not torch.equal(net.get_buffer("1.running_mean"), torch.zeros(4))

@@ -143,7 +143,7 @@ def test_a_wrong_base_is_refused_and_left_alone() -> None:
     delta = difference(net.state_dict(), changed(net, "0.bias", 1.0))
     other = small()
     with torch.no_grad():
-        other[1].weight[0, 0] += 1e-6
+        other.get_parameter("1.weight")[0, 0] += 1e-6
     before = weights_hash(other.state_dict())
     with pytest.raises(WeightsError, match="belongs to other weights"):
         apply(other, delta)
@@ -193,6 +193,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_delta(tmp_path / "plain.safetensors")
 
 
+MASKED = {"kind": "mask", "shape": [40, 30], "dtype": "float32", "start": {"sparsity": 0.2}, "flips": 50}
+
+
 def facts_of(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["delta"])
@@ -218,12 +221,43 @@ def rewritten(path: Path, change: dict[str, Any]) -> None:
         {"a.weight": {"kind": "mask", "shape": [40, 30], "dtype": "float32", "start": {"sparsity": 7}}},
         {"a.bias": {"kind": "whole", "shape": [40], "dtype": "float32"}},
         {"a.weight": {"kind": "tied", "shape": [40], "dtype": "float32"}},
+        {"a.bias": {"kind": "tied", "shape": [40], "dtype": "float32", "to": 7}},
+        {"a.weight": {**MASKED, "shape": [float("inf"), 30]}},
+        {"a.weight": {**MASKED, "flips": float("inf")}},
+        {"a.weight": {**MASKED, "flips": "50"}},
     ],
 )
 def test_lying_descriptions_are_refused(stored: Path, entries: Any) -> None:
     rewritten(stored, {"entries": entries})
     with pytest.raises(WeightsError):
         read_delta(stored)
+
+
+@pytest.mark.parametrize("flips", [-1, 10**400, 1201])
+def test_masks_that_flip_more_or_less_than_there_is_are_refused(stored: Path, flips: int) -> None:
+    told = facts_of(stored)["entries"]
+    told["a.weight"]["flips"] = flips
+    rewritten(stored, {"entries": told})
+    with pytest.raises(WeightsError):
+        restored(base(), read_delta(stored))
+
+
+def test_a_tie_to_nowhere_is_refused(stored: Path) -> None:
+    told = facts_of(stored)["entries"]
+    told["a.bias"] = {"kind": "tied", "shape": [40], "dtype": "float32", "to": "nowhere"}
+    rewritten(stored, {"entries": told})
+    with pytest.raises(WeightsError, match="ties"):
+        restored(base(), read_delta(stored))
+
+
+@pytest.mark.parametrize(("first", "second"), [("a.bias", "copy.bias"), ("copy.bias", "a.bias")])
+def test_a_new_name_for_a_tensor_of_the_base_comes_back(tmp_path: Path, first: str, second: str) -> None:
+    """As of a decoder that is tied to the embeddings and that files leave out."""
+    before = base()
+    tuned = before["a.bias"] + 1
+    after = {first: tuned, second: tuned, **{name: before[name] for name in before if name != "a.bias"}}
+    difference(before, after).save(tmp_path / "task.safetensors")
+    assert same(restored(before, read_delta(tmp_path / "task.safetensors")), after)
 
 
 def test_a_mask_that_decodes_to_something_else_is_refused_by_the_promise(stored: Path) -> None:
@@ -246,7 +280,7 @@ def test_a_mask_for_a_tensor_of_another_size_is_refused_before_it_is_decoded(sto
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="cannot write"):
         difference(base(), base()).save(tmp_path / "no" / "task.safetensors")
 
 

@@ -16,7 +16,7 @@ from countermove.finetuning.masks import masks
 
 
 class Encoder(nn.Module):
-    """Two blocks between an embedding and an output layer."""
+    """Two blocks between an embedding and an output layer, a normalisation with running statistics in front of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,13 +26,14 @@ class Encoder(nn.Module):
             self.layer = nn.ModuleList(
                 nn.ModuleDict({"query": nn.Linear(8, 8), "value": nn.Linear(8, 8)}) for _ in "ab"
             )
+            self.norm = nn.BatchNorm1d(8)
             self.classifier = nn.Linear(8, 3)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         hidden = self.words(tokens).mean(1)
         for block in self.layer:
             hidden = hidden + torch.tanh(block["query"](hidden)) * block["value"](hidden)  # pyright: ignore
-        return self.classifier(hidden)
+        return self.classifier(self.norm(hidden))
 
 
 TOKENS = torch.arange(20).view(4, 5)
@@ -84,7 +85,7 @@ def test_masks_on_what_is_not_there_are_refused(config: MaskConfig) -> None:
 
 def test_what_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     model = get_peft_model(Encoder(), CONFIG)
-    assert model.get_nb_trainable_parameters() == (4 * 64 + 27, 160 + 4 * 72 + 27)
+    assert model.get_nb_trainable_parameters() == (4 * 64 + 27, 160 + 4 * 72 + 4 * 8 + 27)
     model.print_trainable_parameters()
     assert "256 of them mask bits" in capsys.readouterr().out
 
@@ -101,6 +102,16 @@ def test_the_base_answers_when_the_adapter_is_off_and_comes_back_whole() -> None
     assert torch.equal(merged(TOKENS), adapted)
     assert torch.equal(model(TOKENS), adapted), "merging leaves the wrapped network alone"
     assert weights_hash(model.unload().state_dict()) == base
+
+
+def test_frozen_statistics_stay_and_a_merged_copy_is_free_again() -> None:
+    model = trained()
+    assert not model.base_model.get_buffer("norm.running_mean").any()
+    merged = model.merge_and_unload().train()
+    merged(TOKENS)
+    assert merged.get_buffer("norm.running_mean").any(), "nothing of ours is left in it"
+    model.train()(TOKENS)
+    assert not model.base_model.get_buffer("norm.running_mean").any(), "and the wrapped one is still held"
 
 
 def test_a_saved_task_is_loaded_onto_its_base_bit_by_bit(tmp_path: Path) -> None:
@@ -133,6 +144,32 @@ def test_a_task_of_another_base_is_refused_and_the_network_left_alone(tmp_path: 
         MaskModel.from_pretrained(nn.Sequential(nn.Linear(8, 3)), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": "(a+)+$"},
+        {"target_modules": ["layer.0.query"]},
+        {"target_modules": [3]},
+        {"modules_to_save": []},
+        {"init_scale": float("nan")},
+        {"init_scale": -1.0},
+        {"initial_sparsity": "half"},
+        {"mask_init": "largest"},
+        {"rank": 3},
+    ],
+)
+def test_settings_of_strangers_are_checked_before_anything_is_wrapped(tmp_path: Path, changes: dict) -> None:
+    trained().save_pretrained(tmp_path)
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**told, **changes}))
+    network = Encoder()
+    before = weights_hash(network.state_dict())
+    with pytest.raises(WeightsError):
+        MaskModel.from_pretrained(network, tmp_path)
+    assert weights_hash(network.state_dict()) == before
+    assert not masks(network)
+
+
 @pytest.mark.parametrize("told", ["{", "[]", '{"peft_type": "LORA"}', '{"peft_type": "COUNTERMOVE_MASK", "rank": 3}'])
 def test_settings_of_something_else_are_refused(tmp_path: Path, told: str) -> None:
     trained().save_pretrained(tmp_path)
@@ -146,7 +183,9 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
         target_modules=("query",), layers_to_transform=(0,), mask_init="random", seed=4, sampler="bernoulli"
     )
     trained(config).save_pretrained(tmp_path)
-    assert MaskModel.from_pretrained(Encoder(), tmp_path).config == config
+    found = MaskModel.from_pretrained(Encoder(), tmp_path).config
+    assert found.target_modules == ("layer.0.query",), "in full"
+    assert (found.start, found.sampler, found.init_scale) == (config.start, "bernoulli", config.init_scale)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["mask_init"] == "random"
 
 

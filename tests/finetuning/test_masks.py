@@ -84,8 +84,9 @@ def test_a_task_is_learned_by_zeroing_alone(sampler: str) -> None:
     assert 0 < sparsity({name: mask.mask for name, mask in held.items()}) < 1
     for name, mask in held.items():
         module = net.get_submodule(name.removesuffix(".weight"))
-        assert torch.equal(module.parametrizations.weight.original, before[name]), "the weights stay"  # pyright: ignore
-        assert torch.equal(module.weight, torch.where(mask.mask, before[name], 0))  # pyright: ignore
+        original = net.get_parameter(f"{name.removesuffix('weight')}parametrizations.weight.original")
+        assert torch.equal(original, before[name]), "the weights stay"
+        assert torch.equal(getattr(module, "weight"), torch.where(mask.mask, before[name], 0))  # noqa: B009
     answers = net(given)
     take_masks_off(net, leave="masked")
     assert torch.equal(net(given), answers)
@@ -135,16 +136,15 @@ def test_masks_off_gives_the_old_answers_and_then_the_new_ones_again() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_keep_their_kind_and_their_bits(dtype: torch.dtype) -> None:
-    net = nn.Sequential(nn.Linear(8, 8)).to(dtype)
-    before = net[0].weight.detach().clone()
+    layer = nn.Linear(8, 8, dtype=dtype)
+    net, before = nn.Sequential(layer), layer.weight.detach().clone()
     put_masks(net, MaskStart(sparsity=0.25), ["0"], scale=0.1, sampler="threshold")
-    out = net(torch.ones(2, 8, dtype=dtype)).float().sum()
-    out.backward()
+    net(torch.ones(2, 8, dtype=dtype)).float().sum().backward()
     assert masks(net)["0.weight"].logits.dtype == torch.float32
     take_masks_off(net, leave="masked")
-    kept = net[0].weight != 0
-    assert net[0].weight.dtype == dtype
-    assert torch.equal(net[0].weight[kept], before[kept])
+    kept = layer.weight != 0
+    assert layer.weight.dtype == dtype
+    assert torch.equal(layer.weight[kept], before[kept])
 
 
 def test_what_cannot_be_masked_is_refused() -> None:
@@ -155,8 +155,11 @@ def test_what_cannot_be_masked_is_refused() -> None:
         put_masks(network(), start, ["7"], scale=0.1, sampler="threshold")
     with pytest.raises(ConfigError, match="above 0"):
         put_masks(network(), start, ["0"], scale=0.0, sampler="threshold")
-    tied = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
-    tied[1].weight = tied[0].weight
+    words, output = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+    output.weight = words.weight
+    tied = nn.Sequential(words, output)
+    with pytest.raises(ConfigError, match="named twice"):
+        put_masks(network(), start, ["0", "0"], scale=0.1, sampler="threshold")
     with pytest.raises(ConfigError, match="is tied to"):
         put_masks(tied, start, ["1"], scale=0.1, sampler="threshold")
     with pytest.raises(ConfigError, match="is tied to"):
@@ -167,7 +170,7 @@ def test_what_cannot_be_masked_is_refused() -> None:
         put_masks(twice, start, ["0"], scale=0.1, sampler="threshold")
     for wrong in ({"sparsity": 1.0}, {"sparsity": -0.1}, {"init": "largest"}):
         with pytest.raises(ConfigError):
-            MaskStart(**wrong)
+            MaskStart(**wrong)  # pyright: ignore
 
 
 def test_overlap_of_zeros() -> None:

@@ -78,7 +78,7 @@ def row(results: Results, move: str, countermove: str = "none", model: str = DEE
 def test_every_cell_is_played(played: tuple[Summary, Results]) -> None:
     _, results = played
     assert {r.status for r in results.rows} == {"ok"}
-    assert len(results.rows) == 9 * 8 * 2
+    assert len(results.rows) == 9 * 9 * 2
 
 
 def test_units_are_the_test_profiles_and_payoffs_their_losses(played: tuple[Summary, Results]) -> None:

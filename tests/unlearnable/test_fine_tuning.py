@@ -72,19 +72,19 @@ def test_the_price_is_the_fine_tunings_alone(results: Results) -> None:
     assert full["parameters_changed"] == none["parameters_changed"], "all of the network"
     assert 0 < biases["parameters_changed"] < full["parameters_changed"] / 5
     assert mask["bytes_stored"] < full["bytes_stored"] / 8
-    assert price(results, HEAD)["samples"] == 200 * 6, "an adversary of five steps"
+    assert price(results, HEAD)["samples"] == 200 * 6 + 200, "an adversary of five steps, and a look at every layer"
 
 
 def test_own_pictures_are_the_ones_that_were_asked_for() -> None:
     after = reply(plan_of(), with_reply=FineTuned(clean=50, data="cifar10-mini", skip=100))  # pyright: ignore
     assert after.fine_tuning is not None
     assert (after.fine_tuning.examples.pictures == Cifar10Mini()().train.pictures[100:150]).all()
-    assert after.clean_examples == 50
+    assert after.fine_tuning.clean == 50
     assert len(after.received) == 30, "they are not among the received ones"
     received = reply(plan_of(), with_reply=FineTuned(clean=0, eps=8 / 255))  # pyright: ignore
     assert received.fine_tuning is not None
     assert received.fine_tuning.examples is received.received
-    assert received.clean_examples == 0
+    assert received.fine_tuning.clean == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from countermove.errors import ConfigError, RunError, did_you_mean
+from countermove.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from countermove.finetuning.closeness import Distance
@@ -44,12 +44,16 @@ def closeness(
     if form == "text":
         for names, where in zip(unshared(before, after), (base, tuned), strict=True):
             if names:
-                typer.echo(f"only in {where}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
+                shown = ", ".join(_plain(name) for name in names[:6])
+                typer.echo(f"only in {where}: {shown}{' ...' if len(names) > 6 else ''}")
     if picture is not None:
         from countermove.finetuning.picture import layer_bars
+        from countermove.game.store import write_atomic
 
         rows = [(one.name, one.angle, one.chance) for one in found]
-        _write(picture, layer_bars(rows, title="Angle to the base, layer by layer; a mark where chance would put it"))
+        write_atomic(
+            picture, layer_bars(rows, title="Angle to the base, layer by layer; a mark where chance would put it")
+        )
 
 
 @app.command("pack")
@@ -75,12 +79,10 @@ def apply(
 
     from countermove.finetuning.closeness import read_checkpoint
     from countermove.finetuning.delta import read_delta, restored
+    from countermove.game.store import write_atomic
 
     weights = restored(read_checkpoint(base), read_delta(delta))
-    try:
-        safetensors.torch.save_file({name: tensor.clone() for name, tensor in weights.items()}, out)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written: {error.strerror}") from None
+    write_atomic(out, safetensors.torch.save({name: tensor.clone() for name, tensor in weights.items()}))
     typer.echo(f"{out}: {len(weights)} tensors")
 
 
@@ -94,7 +96,7 @@ def show(delta: DELTA) -> None:
     for name, entry in found.entries.items():
         size = entry.data.numel() * entry.data.element_size() if entry.data is not None else 0
         more = f", {entry.flips:,} bits against {entry.start.init}" if entry.start is not None else ""
-        typer.echo(f"{entry.kind:6} {size:>12,} B  {name} {entry.dtype} {list(entry.shape)}{more}")
+        typer.echo(f"{entry.kind:6} {size:>12,} B  {_plain(name)} {_plain(entry.dtype)} {list(entry.shape)}{more}")
 
 
 def _say(found: list[Distance], form: str) -> None:
@@ -114,21 +116,22 @@ def _say(found: list[Distance], form: str) -> None:
         from rich import box
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("layer", overflow="fold")
         for name in ("numbers", "changed", "L1", "L2", "angle", "angle by chance", "L1 by chance"):
             table.add_column(name, justify="right")
         for one in found:
-            told = (f"{one.numel:,}", f"{one.changed / one.numel:.1%}", f"{one.l1:.4g}", f"{one.l2:.4g}")
-            table.add_row(one.name, *told, f"{one.angle:.5f}", f"{one.chance:.3f}", f"{one.chance_l1:.4g}")
+            told = (f"{one.numel:,}", f"{one.changed / max(1, one.numel):.1%}", f"{one.l1:.4g}", f"{one.l2:.4g}")
+            table.add_row(
+                Text(_plain(one.name)), *told, f"{one.angle:.5f}", f"{one.chance:.3f}", f"{one.chance_l1:.4g}"
+            )
         console = Console()
         console.width = console.width if console.is_terminal else PLAIN_WIDTH
         console.print(table)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from None
+def _plain(name: str) -> str:
+    """Return a name from a file as one that a terminal shows and does not obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

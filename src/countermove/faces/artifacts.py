@@ -22,7 +22,7 @@ from countermove.faces.extractor import (
 from countermove.faces.gallery import Faces
 from countermove.faces.purifying import blank_purifier, fit_purifier
 from countermove.faces.trainer import Adaptation, Detection, Purification
-from countermove.finetuning.pictures import FULL, adamw, begin, some_of
+from countermove.finetuning.pictures import FULL, adamw, begin, some_rows
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -143,11 +143,14 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
     label = torch.full((len(faces.people),), -1)
     label[faces.person[faces.public]] = examples.labels
     stored = [load_file(desk.artifact(need) / PHOTOS) for need in known]
-    examples = some_of(examples, [faces.ids[i] for i in faces.public.tolist()], asked.examples)
-    both = Examples(
-        pictures=torch.cat([examples.pictures, *(held["photos"] for held in stored)]),
-        labels=torch.cat([examples.labels, *(label[faces.person[held["rows"]]] for held in stored)]),
-    )
+    own_rows = some_rows([faces.ids[i] for i in faces.public.tolist()], asked.examples)
+    known_rows = [torch.isin(held["rows"], faces.public[own_rows]) for held in stored]  # who lacks a photo cloaks none
+    pictures = [examples.pictures[own_rows]]
+    labels = [examples.labels[own_rows]]
+    for held, kept in zip(stored, known_rows, strict=True):
+        pictures.append(held["photos"][kept])
+        labels.append(label[faces.person[held["rows"][kept]]])
+    both = Examples(pictures=torch.cat(pictures), labels=torch.cat(labels))
     embedder, own = read_embedder(arena, base, desk).requires_grad_(True), extractor.recipe()
     way, adapting = begin(embedder, asked.adaptation, seed=seed)
     whole = asked.adaptation == FULL
@@ -172,7 +175,7 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
         samples=log.samples,
         parameters_changed=adapted.parameters_changed,
         bytes_stored=adapted.bytes_stored,
-        clean_examples=len(examples),
+        clean_examples=int(own_rows.sum()),
     )
     return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import safetensors.torch
 from torch import Tensor, nn
 
+from countermove import finetuning
 from countermove.errors import ConfigError, did_you_mean
 from countermove.finetuning.critical_layers import (
     Loss,
@@ -21,8 +22,9 @@ from countermove.finetuning.critical_layers import (
     gradient_sensitivity,
     hold_statistics,
     train_only,
+    within,
 )
-from countermove.finetuning.delta import Delta, difference
+from countermove.finetuning.delta import Delta, difference, first_names
 from countermove.finetuning.layers import blocks, check_layers, inside
 from countermove.finetuning.masks import (
     MASKED_MODULES,
@@ -79,6 +81,7 @@ class Adapting:
 class Adaptation(Protocol):
     """One way. Its `lr` is AdamW's."""
 
+    version: ClassVar[int]
     lr: float
 
     def begin(self, network: nn.Module, *, new: Sequence[str] = (), losses: Loss | None = None, seed: int) -> Adapting:
@@ -120,6 +123,13 @@ def check_adaptation(text: str) -> str:
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(way).items()}
     unusual = {key: value for key, value in plain.items() if getattr(way, key) != fields[key].default}
     return spelling.spell([spelling.Named(name, unusual)])
+
+
+def identity(text: str) -> dict[str, Any]:
+    """Return what of an adaptation enters a key: every setting, its version and that of this room."""
+    way = read_adaptation(text)
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(way).items()}
+    return {"spelling": text, "settings": settings, "version": way.version, "room": finetuning.VERSION}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,27 +175,29 @@ class CriticalLayers:
 
     def begin(self, network: nn.Module, *, new: Sequence[str] = (), losses: Loss | None = None, seed: int) -> Adapting:
         """Freeze all but the chosen layers. With no setting at all, half of all numbers may change."""
-        names = [name for name, _ in network.named_parameters() if not inside(name, new)]
-        check_layers(self.without, names)
-        names = [name for name in names if not inside(name, self.without)]
-        facts: dict[str, Any] = {}
+        every = [name for name, _ in network.named_parameters()]
+        published = [name for name in every if not inside(name, new)]
+        check_layers(self.without, published)
+        names = [name for name in published if not inside(name, self.without)]
+        held, facts = blocks(names), dict[str, Any]()
         if self.layers:
-            chosen = list(self.layers)
+            trained = within(every, self.layers, without=self.without)
         elif self.first or self.last:
-            chosen = first_or_last(names, first=self.first, last=self.last)
+            trained = [name for block in first_or_last(names, first=self.first, last=self.last) for name in held[block]]
         else:
             if losses is None:
                 raise ConfigError("critical-layers: there are no data to measure sensitivity on; name layers")
             network.requires_grad_(True)
             found = gradient_sensitivity(network, losses)
-            held = {name: p.numel() for name, p in network.named_parameters() if not inside(name, new)}
-            numbers = {block: sum(held[name] for name in inner) for block, inner in blocks(held).items()}
-            allowed = {block: found[block] for block in blocks(names)}
-            chosen = choose(allowed, numbers, share=self.share or 0.5)
-            facts["sensitivity"] = {block: found[block] for block in numbers}
+            own = dict(network.named_parameters())
+            numbers = {block: sum(own[name].numel() for name in inner) for block, inner in held.items()}
+            most = (self.share or 0.5) * sum(own[name].numel() for name in published)
+            allowed = {block: found[block] for block in held}
+            trained = [name for block in choose(allowed, numbers, most=most) for name in held[block]]
+            facts["sensitivity"] = allowed
         before = _kept(network)
-        train_only(network, chosen, always=new)
-        return Adapting(network, _told_whole(network, new, {**facts, "layers": chosen}, before))
+        train_only(network, {*trained, *(name for name in every if inside(name, new))})
+        return Adapting(network, _told_whole(network, new, {**facts, "layers": list(blocks(trained))}, before))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,11 +373,10 @@ def _adapted(network: nn.Module, delta: Delta, numbers: int, facts: Mapping[str,
 
 def _kept(network: nn.Module) -> dict[str, Tensor]:
     """Return a copy of all weights and buffers; tied ones stay one."""
-    copies: dict[int, Tensor] = {}
-    return {
-        name: copies.setdefault(tensor.data_ptr() if tensor.numel() else id(tensor), tensor.detach().cpu().clone())
-        for name, tensor in network.state_dict().items()
-    }
+    state = network.state_dict()
+    firsts = first_names(state)
+    copies = {name: tensor.detach().cpu().clone() for name, tensor in state.items() if firsts[name] == name}
+    return {name: copies[firsts[name]] for name in state}
 
 
 def _new(network: nn.Module, new: Sequence[str]) -> list[str]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, did_you_mean
 from countermove.finetuning.layers import blocks, check_layers, inside
 
 Loss = Callable[[nn.Module], Iterable[Tensor]]
 """Given a network, yields the loss of one batch after another."""
+
+
+class CountedLosses:
+    """Losses of batches, and how many samples went forward and back for them.
+
+    batches: yields a loss and how many samples it is of.
+    """
+
+    def __init__(self, batches: Callable[[nn.Module], Iterable[tuple[Tensor, int]]]) -> None:
+        self._batches, self.samples = batches, 0
+
+    def __call__(self, network: nn.Module) -> Iterator[Tensor]:
+        """Yield the losses."""
+        for loss, samples in self._batches(network):
+            yield loss
+            self.samples += samples
+
+
 Score = Callable[[], float]
 
 
@@ -20,11 +38,15 @@ def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
 
     The mean absolute value of the mean gradient over the batches: the first-order change of the loss when every number
     moves by one unit of length against its gradient's sign, which is nearly what a step of Adam does. Costs one
-    forward-backward pass a sample. Weights, mode and gradients are left as they were.
+    forward-backward pass a sample. Weights, modes and gradients are left as they were.
+
+    Args:
+        network: on the device that the losses are taken on.
+        losses: yields the loss of one batch after another.
     """
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    sums = [torch.zeros_like(p) for _, p in parameters]
-    was_training, count = network.training, 0
+    sums = [torch.zeros_like(p, dtype=torch.float32) for _, p in parameters]
+    modes, count = [(module, module.training) for module in network.modules()], 0
     network.eval()
     for loss in losses(network):
         found = torch.autograd.grad(loss, [p for _, p in parameters], allow_unused=True)
@@ -32,7 +54,8 @@ def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
             if gradient is not None:
                 total += gradient
         count += 1
-    network.train(was_training)
+    for module, mode in modes:
+        module.training = mode
     if not count:
         raise ConfigError("sensitivity is measured on batches, and there is none")
     mean = {name: total / count for (name, _), total in zip(parameters, sums, strict=True)}
@@ -63,23 +86,21 @@ def rewinding_sensitivity(network: nn.Module, base: Mapping[str, Tensor], score:
     return found
 
 
-def choose(sensitivity: Mapping[str, float], sizes: Mapping[str, int], *, share: float) -> list[str]:
-    """Return the most sensitive blocks that together hold at most a share of all numbers, the most sensitive first.
+def choose(sensitivity: Mapping[str, float], sizes: Mapping[str, int], *, most: float) -> list[str]:
+    """Return the most sensitive blocks that together hold at most so many numbers, the most sensitive first.
 
     A block that no longer fits is passed over for smaller ones behind it.
 
     Raises:
-        ConfigError: when the share is not in (0, 1], or not even one block fits.
+        ConfigError: when not even one block fits.
     """
-    if not 0 < share <= 1:
-        raise ConfigError(f"share = {share} of the parameters is refused: it lies in (0, 1]")
-    left, chosen = share * sum(sizes.values()), []
+    left, chosen = most, []
     for block in sorted(sensitivity, key=lambda name: (-sensitivity[name], name)):
         if sizes[block] <= left:
             chosen.append(block)
             left -= sizes[block]
     if not chosen:
-        raise ConfigError(f"no layer has as few as {share:.0%} of the parameters; allow more")
+        raise ConfigError(f"no layer has as few as {most:,.0f} parameters; allow a larger share")
     return chosen
 
 
@@ -89,28 +110,33 @@ def first_or_last(names: Iterable[str], *, first: int = 0, last: int = 0) -> lis
     return [*numbered[:first], *(numbered[-last:] if last else [])]
 
 
-def train_only(network: nn.Module, layers: Collection[str], *, always: Sequence[str] = ()) -> list[str]:
-    """Freeze everything but some layers, and return the names of the parameters that stay trainable.
+def within(names: Iterable[str], layers: Collection[str], *, without: Collection[str] = ()) -> list[str]:
+    """Return the parameters that lie in some layers and not in others; layers are beginnings of names on whole words.
+
+    Raises:
+        ConfigError: when a layer is not there.
+    """
+    names = list(names)
+    check_layers([*layers, *without], names)
+    return [name for name in names if inside(name, layers) and not inside(name, without)]
+
+
+def train_only(network: nn.Module, parameters: Collection[str]) -> None:
+    """Freeze everything but some parameters, by their full names.
 
     Autograd then neither computes gradients of frozen weights nor goes back below the first trainable layer.
 
-    Args:
-        network: changed in place.
-        layers: names, or beginnings of names on whole words.
-        always: modules that are trained besides, such as a task's own output layer.
-
     Raises:
-        ConfigError: when a layer is not there, or nothing would be trained.
+        ConfigError: when one is not there, or nothing would be trained.
     """
-    names = [name for name, _ in network.named_parameters()]
-    check_layers([*layers, *always], names)
-    trained = []
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(inside(name, [*layers, *always]))
-        trained += [name] if parameter.requires_grad else []
-    if not trained:
+    own = dict(network.named_parameters())
+    missing = sorted(set(parameters) - set(own))
+    if missing:
+        raise ConfigError(f"this network has no parameter {missing[0]!r}: {did_you_mean(missing[0], own)}")
+    if not parameters:
         raise ConfigError("everything would be frozen; name at least one layer to train")
-    return trained
+    for name, parameter in own.items():
+        parameter.requires_grad_(name in parameters)
 
 
 def hold_statistics(network: nn.Module) -> Callable[[], None]:
@@ -120,12 +146,17 @@ def hold_statistics(network: nn.Module) -> Callable[[], None]:
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     held = [norm for norm in norms if not any(p.requires_grad for p in norm.parameters())]
+    hooks = [norm.register_forward_pre_hook(_evaluates) for norm in held]
 
-    def hold(*_: object) -> None:
-        for norm in held:
-            norm.eval()
+    def release() -> None:
+        for hook in hooks:
+            hook.remove()
 
-    return network.register_forward_pre_hook(hold).remove
+    return release
+
+
+def _evaluates(norm: nn.Module, _: object) -> None:
+    norm.eval()
 
 
 def _put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

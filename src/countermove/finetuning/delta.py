@@ -20,8 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError, RunError, WeightsError
+from countermove.errors import ConfigError, WeightsError
 from countermove.finetuning.masks import MaskStart
+from countermove.game.store import write_atomic
 from countermove.nets.weights import check_header
 
 FORMAT, KEY = "countermove delta 1", "delta"
@@ -62,24 +63,23 @@ class Delta:
     """The change from one set of weights to another.
 
     base, tuned: SHA-256 of the weights before, without those that are new, and after.
+    fresh:       names of the tensors that are new: they may stand in a base with any content.
     entries:     by the name of the tensor.
     """
 
     base: str
     tuned: str
+    fresh: tuple[str, ...] = ()
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def save(self, path: Path) -> int:
-        """Write the file and return its size in bytes.
+        """Write the file, whole or not at all, and return its size in bytes.
 
         Raises:
             RunError: when it cannot be written.
         """
         raw = self.to_bytes()
-        try:
-            path.write_bytes(raw)
-        except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}") from None
+        write_atomic(path, raw)
         return len(raw)
 
     def to_bytes(self) -> bytes:
@@ -89,6 +89,7 @@ class Delta:
             "format": FORMAT,
             "base": self.base,
             "tuned": self.tuned,
+            "fresh": list(self.fresh),
             "entries": {name: e.described() for name, e in sorted(self.entries.items())},
         }
         facts["content"] = _content(facts, tensors)
@@ -116,7 +117,7 @@ def difference(
     missing = sorted(name for name in base if name not in tuned and name not in fresh)
     if missing:
         raise WeightsError(f"the tuned weights lack {', '.join(missing[:5])}; is this another network?")
-    firsts = _firsts(tuned)
+    firsts = first_names(tuned)
     entries: dict[str, Entry] = {}
     for name, tensor in tuned.items():
         shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
@@ -137,7 +138,7 @@ def difference(
                 kind="whole", shape=shape, dtype=dtype, data=_plain(tensor)
             )
     known = {name: tensor for name, tensor in base.items() if name not in fresh}
-    return Delta(base=weights_hash(known), tuned=weights_hash(tuned), entries=entries)
+    return Delta(base=weights_hash(known), tuned=weights_hash(tuned), fresh=tuple(sorted(fresh)), entries=entries)
 
 
 def read_delta(path: Path) -> Delta:
@@ -158,10 +159,13 @@ def read_delta(path: Path) -> Delta:
         if facts.pop("content") != _content(facts, tensors):
             raise WeightsError(f"{path} was altered after it was written: its content does not match its hash")
         entries = {name: _entry(one, tensors.get(name)) for name, one in facts["entries"].items()}
-        return Delta(base=str(facts["base"]), tuned=str(facts["tuned"]), entries=entries)
+        fresh = tuple(str(name) for name in facts["fresh"])
+        if not all(entry.kind != "new" or name in fresh for name, entry in entries.items()):
+            raise ValueError("what is new in it is not named")
+        return Delta(base=str(facts["base"]), tuned=str(facts["tuned"]), fresh=fresh, entries=entries)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, ConfigError) as error:
         raise WeightsError(f"{path} is no delta, or not a whole one: {error}") from None
 
 
@@ -175,9 +179,7 @@ def restored(base: State, delta: Delta) -> dict[str, Tensor]:
     Raises:
         WeightsError: when these are other weights, or the result is not what the delta promises.
     """
-    fresh = {name for name, entry in delta.entries.items() if entry.kind == "new"}
-    fresh |= {name for name, entry in delta.entries.items() if entry.kind == "tied" and entry.to in fresh}
-    found = weights_hash({name: tensor for name, tensor in base.items() if name not in fresh})
+    found = weights_hash({name: tensor for name, tensor in base.items() if name not in delta.fresh})
     if found != delta.base:
         raise WeightsError(
             f"this delta belongs to other weights: it was made for {delta.base[:16]}, these are {found[:16]}; "
@@ -189,6 +191,8 @@ def restored(base: State, delta: Delta) -> dict[str, Tensor]:
             tuned[name] = _given(name, entry, base)
     for name, entry in delta.entries.items():
         if entry.kind == "tied":
+            if entry.to not in tuned:
+                raise WeightsError(f"the delta ties {name} to {entry.to!r}, which is not there")
             tuned[name] = tuned[entry.to]
     if weights_hash(tuned) != delta.tuned:
         raise WeightsError("applying this delta does not give the weights that it promises; nothing was changed")
@@ -296,6 +300,8 @@ def _decoded(words: Tensor, flips: int, n: int) -> Tensor:
     Raises:
         WeightsError: when they are not as many as they should be.
     """
+    if not 0 <= flips <= n:
+        raise WeightsError(f"a mask of this delta flips {flips} of {n} bits; fetch the file again")
     if flips in (0, n):
         return torch.full((n,), flips == n and n > 0)
     constriction = _constriction()
@@ -322,7 +328,7 @@ def _constriction() -> Any:
 def _entry(told: Mapping[str, Any], data: Tensor | None) -> Entry:
     """Read one entry; every kind has exactly what it needs."""
     kind = told["kind"]
-    shape = tuple(int(side) for side in told["shape"])
+    shape = tuple(told["shape"])
     start = MaskStart(**told["start"]) if kind == "mask" else None
     fits = {
         "mask": data is not None and data.dtype == torch.uint32 and data.ndim == 1,
@@ -331,7 +337,9 @@ def _entry(told: Mapping[str, Any], data: Tensor | None) -> Entry:
     whole = data is not None and tuple(data.shape) == shape and str(data.dtype) == f"torch.{told['dtype']}"
     if kind not in ("mask", "whole", "new", "tied") or not fits.get(kind, whole):
         raise ValueError(f"an entry of kind {kind!r} lacks what it needs")
-    flips = int(told.get("flips", 0))
+    flips = told.get("flips", 0)
+    if not isinstance(flips, int) or not all(isinstance(side, int) for side in told["shape"]):
+        raise ValueError("sizes are whole numbers")
     return Entry(
         kind=kind, shape=shape, dtype=told["dtype"], start=start, flips=flips, to=told.get("to", ""), data=data
     )
@@ -348,10 +356,11 @@ def _copy(own: State, values: State) -> None:
             own[name].copy_(tensor)
 
 
-def _firsts(state: State) -> dict[str, str]:
+def first_names(state: State) -> dict[str, str]:
     """Return for every tensor the first name under which the very same memory is found."""
-    seen: dict[tuple[int, torch.Size], str] = {}
-    return {n: seen.setdefault((t.data_ptr(), t.shape), n) if t.numel() else n for n, t in state.items()}
+    seen: dict[object, str] = {}
+    places = {n: (t.data_ptr(), t.device, t.dtype, t.shape, t.stride()) for n, t in state.items()}
+    return {n: seen.setdefault(places[n], n) if t.numel() else n for n, t in state.items()}
 
 
 def _bytes(tensor: Tensor) -> Tensor:

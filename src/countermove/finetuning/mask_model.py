@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, RunError, WeightsError, did_you_mean
-from countermove.finetuning.delta import difference, read_delta, restored
+from countermove.finetuning.critical_layers import hold_statistics
+from countermove.finetuning.delta import Delta, difference, read_delta, restored
 from countermove.finetuning.layers import inside
 from countermove.finetuning.masks import (
     MASKED_MODULES,
@@ -36,6 +37,7 @@ from countermove.finetuning.masks import (
     put_masks,
     take_masks_off,
 )
+from countermove.game.methods import build
 
 WEIGHTS, CONFIG, README = "adapter_model.safetensors", "adapter_config.json", "README.md"
 KIND = "COUNTERMOVE_MASK"
@@ -122,6 +124,7 @@ class MaskModel(nn.Module):
         """
         super().__init__()
         targets, self._saved = config.targets(network), config.saved(network)
+        self._targets = targets
         self.config = config
         self._whole = {
             name: tensor.detach().clone() for name, tensor in network.state_dict().items() if inside(name, self._saved)
@@ -130,6 +133,7 @@ class MaskModel(nn.Module):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.endswith(_LOGITS) or inside(name, self._saved))
         self.base_model = network
+        self._release = hold_statistics(network)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the network."""
@@ -161,12 +165,15 @@ class MaskModel(nn.Module):
 
     def merge_and_unload(self) -> nn.Module:
         """Return a copy of the network with its masks in its weights. The wrapped network keeps the originals."""
+        self._release()
         merged = copy.deepcopy(self.base_model)
+        self._release = hold_statistics(self.base_model)
         take_masks_off(merged, leave="masked")
         return merged.requires_grad_(True)
 
     def unload(self) -> nn.Module:
         """Take the masks off in place and return the network as it was before it was wrapped."""
+        self._release()
         take_masks_off(self.base_model, leave="original")
         _put(self.base_model.state_dict(), self._whole)
         return self.base_model.requires_grad_(True)
@@ -183,7 +190,8 @@ class MaskModel(nn.Module):
         starts = dict.fromkeys(masks(self.base_model), self.config.start)
         new = [name for name in tuned if inside(name, self._saved)]
         change = difference(base, tuned, starts=starts, new=new)
-        told = {"peft_type": KIND, **asdict(self.config), "base_sha256": change.base, "saved": self._saved}
+        named = {"target_modules": self._targets, "modules_to_save": self._saved}  # in full: a loader matches nothing
+        told = {"peft_type": KIND, **asdict(self.config), **named, "base_sha256": change.base}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CONFIG).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -200,25 +208,14 @@ class MaskModel(nn.Module):
             WeightsError: when the folder holds no masks, they are broken, or belong to another network.
         """
         folder = Path(folder)
-        try:
-            told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            if told.pop("peft_type") != KIND:
-                raise WeightsError(f"{folder} holds an adapter of another kind; load it with the package peft")
-            _ = told.pop("base_sha256"), told.pop("saved")
-            lists = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-            config = MaskConfig(**lists)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise WeightsError(f"{folder / CONFIG} cannot be read as the settings of masks: {error}") from None
-        change = read_delta(folder / WEIGHTS)
-        tuned = restored(network.state_dict(), change)
+        config, change = _read_config(folder), read_delta(folder / WEIGHTS)
         base = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        tuned = restored(base, change)
+        _check_fit(network, config, change, folder)
         model = cls(network, config)
         _put(network.state_dict(), {name: tuned[name] for name in model._whole})
         for name, mask in masks(network).items():
             start = config.start.mask(name, base[name])
-            entry = change.entries.get(name)
-            if entry is not None and entry.kind != "mask":
-                raise WeightsError(f"{name} is stored whole in {folder}, where its settings say that it is masked")
             kept = torch.where(base[name].cpu() == 0, start, tuned[name].cpu() != 0)
             with torch.no_grad():
                 mask.logits.copy_(torch.where(kept, config.init_scale, -config.init_scale))
@@ -232,6 +229,39 @@ def get_peft_model(network: nn.Module, config: MaskConfig) -> MaskModel:
         ConfigError: when the configuration does not fit it.
     """
     return MaskModel(network, config)
+
+
+def _read_config(folder: Path) -> MaskConfig:
+    """Read what `save_pretrained` wrote: full names of modules, never a pattern, which could be made to hang."""
+    path = folder / CONFIG
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told.pop("peft_type") != KIND:
+            raise WeightsError(f"{folder} holds an adapter of another kind; load it with the package peft")
+        del told["base_sha256"]
+        told |= {"exclude_modules": [], "layers_to_transform": None}
+        if not all(isinstance(told[name], list) for name in ("target_modules", "modules_to_save")):
+            raise WeightsError(f"{path} does not name its modules one by one")
+        config = build(MaskConfig, told, what="masks")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+        raise WeightsError(f"{path} cannot be read as the settings of masks: {error}") from None
+    if config.init_scale <= 0:
+        raise WeightsError(f"{path}: init_scale = {config.init_scale} is refused; it is above 0")
+    return config
+
+
+def _check_fit(network: nn.Module, config: MaskConfig, change: Delta, folder: Path) -> None:
+    """Refuse settings that do not go with the network or the delta, before anything is wrapped."""
+    try:
+        targets, saved = config.targets(network), config.saved(network)
+    except ConfigError as error:
+        raise WeightsError(f"{folder} does not fit this network: {error}") from None
+    if set(targets) != set(config.target_modules or ()) or set(saved) != set(config.modules_to_save):
+        raise WeightsError(f"{folder} does not fit this network: it has other modules than its settings name")
+    for name, entry in change.entries.items():
+        masked = entry.kind == "mask" and name.removesuffix(".weight") in targets
+        if not masked and not inside(name, saved):
+            raise WeightsError(f"{folder}: its delta changes {name}, which its settings neither mask nor save")
 
 
 def _fits(name: str, wanted: str | tuple[str, ...] | None, *, otherwise: bool) -> bool:

@@ -103,6 +103,8 @@ def put_masks(network: nn.Module, start: MaskStart, modules: list[str], *, scale
     again = tied(network)
     shared = {*again, *again.values()}
     found = dict(network.named_modules())
+    if len(set(modules)) != len(modules):
+        raise ConfigError("masks: a module is named twice")
     for name in modules:
         if not isinstance(found.get(name), MASKED_MODULES):
             raise ConfigError(f"{name!r} cannot be masked: only linear, embedding and convolution layers can")
@@ -113,7 +115,8 @@ def put_masks(network: nn.Module, start: MaskStart, modules: list[str], *, scale
             raise ConfigError(f"{name}.weight is tied to {other}; a mask on one would change both: leave it out")
     network.requires_grad_(False)
     for name in modules:
-        module, weight = found[name], found[name].weight
+        module = found[name]
+        weight = network.get_parameter(f"{name}.weight")
         mask = Mask(start.mask(f"{name}.weight", weight).to(weight.device), scale=scale, sampler=sampler)
         parametrize.register_parametrization(module, "weight", mask.train(module.training))
 
@@ -130,7 +133,7 @@ def take_masks_off(network: nn.Module, *, leave: Literal["masked", "original"]) 
     found = dict(network.named_modules())
     for name, mask in masks(network).items():
         module = found[name.removesuffix(".weight")]
-        original = module.parametrizations.weight.original  # pyright: ignore[reportAttributeAccessIssue]
+        original = network.get_parameter(f"{name.removesuffix('weight')}parametrizations.weight.original")
         weight = torch.where(mask.mask, original.detach(), 0) if leave == "masked" else original.detach().clone()
         # not torch's own removal: it takes the property off a class that a copy of the network may share
         del module.parametrizations

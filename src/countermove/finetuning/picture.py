@@ -17,7 +17,8 @@ def layer_bars(rows: Sequence[tuple[str, float, float]], *, title: str) -> str:
         rows: name, angle and angle by chance, in parts of a half turn; zero angles have no bar.
         title: what a reader of screens hears.
     """
-    shown = [max(angle, LEAST) for _, angle, chance in rows if angle > 0] + [max(c, LEAST) for _, _, c in rows]
+    rows = [(name, *(0.0 if math.isnan(value) else value for value in pair)) for name, *pair in rows]
+    shown = [max(angle, LEAST) for _, angle, _ in rows if angle > 0] + [max(c, LEAST) for _, _, c in rows]
     low = math.floor(math.log10(min(shown, default=LEAST)))
     height = TOP + ROW * len(rows) + 6
 

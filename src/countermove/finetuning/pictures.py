@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.finetuning.adaptation import Adaptation, Adapted, Adapting, Lora, needs_peft, read_adaptation
-from countermove.finetuning.critical_layers import Loss
+from countermove.finetuning.critical_layers import CountedLosses, Loss
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import OptimizerOf, Training, train
@@ -59,7 +59,7 @@ def fine_tune(
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Training, Adapted]:
-    """Fine-tune a classifier in place with AdamW under the recipe's schedule, at the adaptation's learning rate.
+    """Fine-tune a classifier in place: AdamW at the adaptation's learning rate, under the recipe's schedule.
 
     Args:
         network: trained before.
@@ -95,25 +95,24 @@ def fine_tune(
         device=device,
         checkpoint=checkpoint,
     )
+    log.samples += losses.samples
     return log, adapting.finish()
 
 
-def sensitivity_losses(examples: Examples, *, batch_size: int, seed: int, device: str = "cpu") -> Loss:
+def sensitivity_losses(examples: Examples, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
     """Return what yields the losses of a few batches of labelled pictures, to measure sensitivity on."""
 
-    def losses(network: nn.Module) -> Iterator[Tensor]:
+    def batches(network: nn.Module) -> Iterator[tuple[Tensor, int]]:
         order = torch.randperm(len(examples), generator=generator(seed, "sensitivity"))
         for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
-            yield F.cross_entropy(
-                network(to_model(examples.pictures[index], device)), examples.labels[index].to(device)
-            )
+            logits = network(to_model(examples.pictures[index], device))
+            yield F.cross_entropy(logits, examples.labels[index].to(device)), len(index)
 
-    return losses
+    return CountedLosses(batches)
 
 
-def some_of(examples: Examples, ids: Sequence[str], most: int) -> Examples:
-    """Return at most so many examples, chosen by id; 0: all."""
-    if not 0 < most < len(examples):
-        return examples
-    rows = torch.from_numpy(pick(ids, most / len(examples), seed=0, purpose="clean photos of the trainer"))
-    return Examples(pictures=examples.pictures[rows], labels=examples.labels[rows])
+def some_rows(ids: Sequence[str], most: int) -> Tensor:
+    """Return which of so many examples a trainer has, chosen by id, bool [N]; 0: all."""
+    if not 0 < most < len(ids):
+        return torch.ones(len(ids), dtype=torch.bool)
+    return torch.from_numpy(pick(ids, most / len(ids), seed=0, purpose="clean photos of the trainer"))

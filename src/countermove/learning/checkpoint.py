@@ -18,8 +18,8 @@ from countermove.errors import WeightsError
 from countermove.nets.weights import check_header
 
 EVERY_SECONDS = 300.0
-REMEMBERED = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq")
-"""What SGD and AdamW remember of a parameter."""
+REMEMBERED = {"momentum_buffer": "momentum", "step": "step", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+"""What SGD and AdamW remember of a parameter, and what it is called in a file."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ def training_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
-                tensors[f"{key}.{name}"] = torch.as_tensor(value)
+                tensors[f"{REMEMBERED.get(key, key)}.{name}"] = torch.as_tensor(value)
     return tensors
 
 
@@ -73,7 +73,7 @@ def restore_training(model: nn.Module, optimizer: Optimizer, tensors: dict[str, 
     """Put back what `training_state` returned, in place."""
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     for name, parameter in model.named_parameters():
-        kept = {key: tensors[f"{key}.{name}"] for key in REMEMBERED if f"{key}.{name}" in tensors}
+        kept = {key: tensors[f"{word}.{name}"] for key, word in REMEMBERED.items() if f"{word}.{name}" in tensors}
         if kept:
             # the number of steps stays where the optimiser counts it; the rest lies beside the parameter
             optimizer.state[parameter] = {

@@ -108,6 +108,8 @@ def train(
     with _reproducible(seed, device):
         if trainer.layers_state is not None:
             torch.set_rng_state(trainer.layers_state)
+        if trainer.layers_state_cuda is not None:
+            torch.cuda.set_rng_state(trainer.layers_state_cuda)
         for epoch in range(done, recipe.epochs):
             mean_loss, accuracy, seen = trainer.epoch(data, labels, epoch)
             log.predicted = predict(model, test.pictures, device=device)
@@ -162,6 +164,7 @@ class _Trainer:
         self.steps, self.model_steps, self.classes, self.device = steps, model_steps, classes, device
         self.run = torch.compile(model) if device == "cuda" else model
         self.layers_state: Tensor | None = None
+        self.layers_state_cuda: Tensor | None = None
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = descent(recipe)(trained) if optimizer is None else optimizer(trained)
 
@@ -214,6 +217,8 @@ class _Trainer:
             "global": torch.get_rng_state(),
             "predicted": log.predicted,
         }
+        if self.device == "cuda":
+            tensors["global-cuda"] = torch.cuda.get_rng_state()
         facts = {
             "accuracy": log.accuracy,
             "train_accuracy": log.train_accuracy,
@@ -231,6 +236,7 @@ class _Trainer:
         restore_training(self.model, self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         self.layers_state = tensors["global"]
+        self.layers_state_cuda = tensors.get("global-cuda")
         log.predicted, log.samples, log.probes = tensors["predicted"], facts["samples"], facts["probes"]
         log.accuracy, log.train_accuracy, log.train_loss = (
             facts["accuracy"],

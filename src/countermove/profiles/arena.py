@@ -223,6 +223,7 @@ class Profiles:
         payer: Payer = "trainer",
     ) -> Task:
         """Return the profiler that a trainer with a reply has, or one like it, trained on a share of the profiles."""
+        from countermove.finetuning.adaptation import identity as adaptation_identity
         from countermove.profiles.extractor import identity
 
         spelled, extractor = self.composed("model", model).method.looks()
@@ -234,7 +235,7 @@ class Profiles:
         adapted = {}
         if pivoted is not None and pivoted.adaptation:
             needs.append(self._profiler_task(setting, model, share=share, payer=payer))
-            adapted = {"adaptation": pivoted.adaptation}
+            adapted = {"adaptation": adaptation_identity(pivoted.adaptation)}
         through = self._through(reply)
         payload = {
             **self._common(setting),
@@ -247,7 +248,7 @@ class Profiles:
         about = "" if share == 1 else f" on {share:g} of the profiles"
         about += "" if through == NONE else f" through {through}"
         about += "" if pivoted is None else ", pivoted ones among them"
-        about += "".join(f", {way}" for way in adapted.values())
+        about += "".join(f", {way['spelling']}" for way in adapted.values())
         label = f"profiler {model}{about} | {setting.data} | seed {setting.seed}"
         return Task("profiler", label, payload, tuple(needs), payer=payer)
 

@@ -72,7 +72,13 @@ def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
     else:
         reader = read_profiler(arena, base, desk)
         samples, accuracy, change = _fine_tuned(
-            profiler_of(arena, task), reader, source, bags, labels, way=task.payload["adaptation"], seed=seed
+            profiler_of(arena, task),
+            reader,
+            source,
+            bags,
+            labels,
+            way=task.payload["adaptation"]["spelling"],
+            seed=seed,
         )
     save_weights(reader if network is None else reader.bag, desk.folder / WEIGHTS)
     known = [need for need in task.needs if need.kind == "known"]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from countermove.errors import DataError
-from countermove.finetuning.pictures import FULL, adamw, begin, some_of
+from countermove.finetuning.pictures import FULL, adamw, begin, some_rows
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -205,12 +205,15 @@ def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     examples, classes = public_examples(collection, backbone.side)
     side = examples.pictures.shape[-1]
     label = dict(zip(collection.public.tolist(), examples.labels.tolist(), strict=True))
-    examples = some_of(examples, [collection.ids[row] for row in collection.public.tolist()], asked.examples)
-    pictures, labels = [examples.pictures], [examples.labels]
+    own_rows = some_rows([collection.ids[row] for row in collection.public.tolist()], asked.examples)
+    pictures, labels = [examples.pictures[own_rows]], [examples.labels[own_rows]]
+    held = set(collection.public[own_rows].tolist())
     for need in known:
         rows = chosen_public(collection, need.payload["pictures"])
-        pictures.append(torch.stack([_sided(one, side) for one in read_pictures(desk.artifact(need))]))
-        labels.append(torch.tensor([label[row] for row in rows.tolist()]))
+        changed = zip(rows.tolist(), read_pictures(desk.artifact(need)), strict=True)
+        own = [(row, one) for row, one in changed if row in held]  # who lacks a picture changes none
+        pictures += [_sided(one, side)[None] for _, one in own]
+        labels.append(torch.tensor([label[row] for row, _ in own], dtype=torch.int64))
     describer = read_describer(arena, base, desk).requires_grad_(True)
     recipe, whole = backbone.recipe(), asked.adaptation == FULL
     way, adapting = begin(describer, asked.adaptation, seed=seed)
@@ -235,7 +238,7 @@ def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
         samples=log.samples,
         parameters_changed=adapted.parameters_changed,
         bytes_stored=adapted.bytes_stored,
-        clean_examples=len(examples),
+        clean_examples=len(held),
     )
     return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
 

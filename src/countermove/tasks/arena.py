@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from countermove import finetuning, tasks
+from countermove import finetuning, learning, nets, pixels, tasks
 from countermove.errors import ConfigError, did_you_mean
 from countermove.game.arena import Control, Number, Panel, Rules, Yardstick
 from countermove.game.cell import Crafted, Desk, Outcome, Setting, Task
@@ -104,7 +104,7 @@ class Tasks:
         model = self._identity("model", setting.model)
         if setting.model not in self._contents:
             method = self.composed("model", setting.model).method
-            self._contents[setting.model] = method.content(rehash=self.rules.rehash)
+            self._contents[setting.model] = method.content(device=self.rules.device, rehash=self.rules.rehash)
         base = Task(
             "base",
             f"network {setting.model}",
@@ -153,4 +153,5 @@ class Tasks:
 
 
 def _rooms() -> dict[str, int]:
-    return {"tasks": tasks.VERSION, "finetuning": finetuning.VERSION}
+    rooms = {"tasks": tasks, "finetuning": finetuning, "learning": learning, "nets": nets, "pixels": pixels}
+    return {name: room.VERSION for name, room in rooms.items()}

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from countermove.errors import RunError
+import torch
+
+from countermove.errors import RunError, WeightsError
 from countermove.game.cell import digest
 from countermove.game.content import cache_folder
 from countermove.learning.checkpoint import Checkpoint
@@ -26,14 +28,14 @@ NAMES = (
     "vocab.txt",
     "special_tokens_map.json",
 )
-VERSION = 1
+VERSION, THREADS = 1, 2
 """Goes up when the same size and seed give another network."""
 
 
-def base_key(size: BertSize, *, seed: int, root: Path | None = None, rehash: bool = False) -> str:
-    """Return under which key a pre-trained network is kept: its size, its seed and the books."""
-    books = fingerprint(root, rehash=rehash)
-    return digest({"version": VERSION, "size": asdict(size), "seed": seed, "books": books})
+def base_key(size: BertSize, *, seed: int, device: str = "cpu", root: Path | None = None, rehash: bool = False) -> str:
+    """Return under which key a pre-trained network is kept: its size, its seed, the books, and where it is trained."""
+    facts = {"size": asdict(size), "seed": seed, "books": fingerprint(root, rehash=rehash)}
+    return digest({"version": VERSION, **facts, "device": device, "threads": THREADS})
 
 
 def pretrained_folder(
@@ -41,20 +43,26 @@ def pretrained_folder(
 ) -> Path:
     """Return a folder with config.json, model.safetensors, tokenizer.json and FACTS; made where it is not there.
 
-    Work that was cut short is taken up where its last checkpoint stands.
+    Trained with THREADS threads whatever a run uses, so that all runs see the same network. Work that was cut short is
+    taken up where its last checkpoint stands.
 
     Raises:
         DataError: when there are no books.
         RunError: when the cache cannot be written.
     """
-    key = base_key(size, seed=seed, root=root)
+    key = base_key(size, seed=seed, device=device, root=root)
     folder = cache_folder() / CACHE / key
     if (folder / FACTS).is_file():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = Checkpoint(folder.with_suffix(".training"), every=60)
-        made = pretrain(list(paragraphs(root)), size, seed=seed, device=device, checkpoint=checkpoint, watch=watch)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(THREADS)
+        try:
+            made = pretrain(list(paragraphs(root)), size, seed=seed, device=device, checkpoint=checkpoint, watch=watch)
+        finally:
+            torch.set_num_threads(threads)
         temporary = folder.with_name(f".{key[:16]}.{secrets.token_hex(8)}.tmp")
         save_model(made.model, made.tokenizer, temporary)
         facts = {
@@ -65,8 +73,11 @@ def pretrained_folder(
             "seconds": made.seconds,
         }
         (temporary / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # one without facts may stand there
-        temporary.rename(folder)
+        if (folder / FACTS).is_file():  # another process was faster
+            shutil.rmtree(temporary)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # one without facts may stand there
+            temporary.rename(folder)
         checkpoint.path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
@@ -87,7 +98,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def copy_base(folder: Path, to: Path) -> None:
-    """Copy a network's own files; no code that may lie beside them."""
+    """Copy a network's own files; no code that may lie beside them.
+
+    Raises:
+        WeightsError: when it has no configuration or no weights.
+    """
+    missing = [name for name in NAMES[:2] if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(f"{folder} lacks {', '.join(missing)}; save the network there as transformers does")
     for name in (*NAMES, FACTS):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, to / name)

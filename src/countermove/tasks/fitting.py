@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError
-from countermove.finetuning.critical_layers import Loss
+from countermove.errors import ConfigError, DataError
+from countermove.finetuning.critical_layers import CountedLosses
 from countermove.pixels.randomness import generator
 from countermove.tasks.model import Reader
-from countermove.tasks.schedule import line
+from countermove.tasks.schedule import linear_schedule
 from countermove.tasks.task import Texts
-from countermove.tasks.tokens import encode
+from countermove.tasks.tokens import encode, token_number
 
 EVALUATION_BATCH = 256
 SENSITIVITY_BATCHES = 8
@@ -73,13 +74,16 @@ def encoded(reader: Reader, texts: Texts, *, length: int) -> Rows:
     """Encode texts for a reader, at most as long as it can read."""
     pairs = None if texts.pairs is None else list(texts.pairs)
     tokens, segments = encode(reader.tokenizer, list(texts.texts), pairs, length=min(length, reader.longest))
-    pad = reader.tokenizer.pad_token_id
-    assert isinstance(pad, int), "checked when the tokenizer was read"
+    pad = token_number(reader.tokenizer, "pad")
     return Rows(tokens=tokens, segments=segments, labels=torch.tensor(list(texts.labels)), pad=pad)
 
 
 def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int, device: str = "cpu") -> int:
-    """Train whatever of a network requires gradients, in place; return how many texts went forward and back."""
+    """Train whatever of a network requires gradients, in place; return how many texts went forward and back.
+
+    Raises:
+        DataError: when the loss is no longer finite.
+    """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
     per_epoch = -(-len(rows) // recipe.batch_size)
@@ -88,16 +92,19 @@ def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int,
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(generator(seed, "dropout and masks").initial_seed())
         for epoch in range(recipe.epochs):
-            order = torch.randperm(len(rows), generator=generator(seed, "order", epoch))
+            order, total = torch.randperm(len(rows), generator=generator(seed, "order", epoch)), 0.0
             for i, index in enumerate(order.split(recipe.batch_size)):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * line(epoch * per_epoch + i, steps, recipe.warmup)
+                    group["lr"] = lr * linear_schedule(epoch * per_epoch + i, steps, recipe.warmup)
                 given, labels = rows.batch(index, device)
                 loss = F.cross_entropy(network(**given).logits, labels)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
+                total = total + loss.detach()
+            if not math.isfinite(float(total)):
+                raise DataError("the training diverged: its loss is not finite; lower the countermove's lr")
     network.eval()
     return recipe.epochs * len(rows)
 
@@ -114,17 +121,16 @@ def answers(network: nn.Module, rows: Rows, *, device: str = "cpu") -> Tensor:
     return found
 
 
-def some_losses(rows: Rows, *, batch_size: int, seed: int, device: str = "cpu") -> Loss:
-    """Return what yields the losses of a few batches, to measure sensitivity on."""
+def some_losses(rows: Rows, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
+    """Return what yields the losses of a few batches, to measure the sensitivity of a network on that device."""
 
-    def losses(network: Any) -> Iterator[Tensor]:
-        network.to(device)
+    def batches(network: Any) -> Iterator[tuple[Tensor, int]]:
         order = torch.randperm(len(rows), generator=generator(seed, "sensitivity"))
         for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
             given, labels = rows.batch(index, device)
-            yield F.cross_entropy(network(**given).logits, labels)
+            yield F.cross_entropy(network(**given).logits, labels), len(labels)
 
-    return losses
+    return CountedLosses(batches)
 
 
 def matthews(answered: Tensor, labels: Tensor) -> float:

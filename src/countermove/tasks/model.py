@@ -27,7 +27,7 @@ class BaseMethod(Protocol):
         """Raise where it cannot be had, before anything is computed."""
         ...
 
-    def content(self, *, rehash: bool = False) -> str:
+    def content(self, *, device: str = "cpu", rehash: bool = False) -> str:
         """Return what identifies the weights without training them."""
         ...
 
@@ -82,4 +82,6 @@ def build_reader(folder: Path, classes: int, *, source: Generator) -> Reader:
             f"the weights in {folder} lack {', '.join(lacking[:4]) or 'the right shapes'}; they are of another network"
         )
     tokenizer = read_tokenizer(folder, config.vocab_size)
-    return Reader(network=network.eval(), tokenizer=tokenizer, new=new, longest=int(config.max_position_embeddings))
+    return Reader(
+        network=network.float().eval(), tokenizer=tokenizer, new=new, longest=int(config.max_position_embeddings)
+    )

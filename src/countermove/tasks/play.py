@@ -13,6 +13,7 @@ from countermove.finetuning.adaptation import Lora, needs_peft
 from countermove.finetuning.closeness import layer_distances
 from countermove.finetuning.layers import inside
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
+from countermove.learning.scoring import warm_up
 from countermove.pixels.randomness import generator
 from countermove.tasks.bases import FACTS, copy_base, facts_of
 from countermove.tasks.fitting import answers, encoded, fit, matthews, some_losses
@@ -44,7 +45,9 @@ def play_cell(arena: Tasks, task: Task, desk: Desk) -> Outcome:
     train, test = (encoded(reader, texts, length=found.length) for texts in (found.train, found.test))
     if isinstance(way, Lora):
         needs_peft()
+    warm_up(device)
     before = _copy(reader.network.state_dict())
+    reader.network.to(device)
     began = time.perf_counter()
     losses = some_losses(train, batch_size=recipe.batch_size, seed=seed, device=device)
     adapting = way.begin(reader.network, new=reader.new, losses=losses, seed=seed)
@@ -65,7 +68,7 @@ def play_cell(arena: Tasks, task: Task, desk: Desk) -> Outcome:
         chance=found.chance,
         cost=Cost(
             seconds=seconds,
-            samples=samples,
+            samples=samples + losses.samples,
             parameters_changed=adapted.parameters_changed,
             bytes_stored=adapted.bytes_stored,
             clean_examples=len(train),
@@ -92,6 +95,7 @@ def _moved(
     return {
         f"{MOVED}{d.name}": [[d.numel, d.changed / d.numel, d.angle, d.chance, d.l1 / d.numel, d.chance_l1 / d.numel]]
         for d in layer_distances(old, after)
+        if d.numel
     }
 
 

@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.nets.parts import seeded
 from countermove.pixels.randomness import generator
-from countermove.tasks.schedule import line
-from countermove.tasks.tokens import needs_transformers, packed, train_tokenizer
+from countermove.tasks.schedule import linear_schedule
+from countermove.tasks.tokens import needs_transformers, packed, token_number, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -136,7 +136,7 @@ class _Work:
         given, wanted = mask_tokens(rows, self.tokenizer, masking)
         asked = wanted != IGNORED
         for group in self.optimizer.param_groups:
-            group["lr"] = self.size.lr * line(step, self.steps, self.size.warmup)
+            group["lr"] = self.size.lr * linear_schedule(step, self.steps, self.size.warmup)
         hidden = self.model.bert(input_ids=given.to(self.device)).last_hidden_state
         logits = self.model.cls(hidden[asked.to(self.device)])  # only where something is to be guessed
         loss = F.cross_entropy(logits, wanted[asked].to(self.device))
@@ -171,5 +171,5 @@ def mask_tokens(rows: Tensor, tokenizer: PreTrainedTokenizerFast, masking: Gener
     asked = (draw < MASKED) & ~special
     other = torch.randint(len(tokenizer), rows.shape, generator=masking)
     given = torch.where(draw < MASKED * (HIDDEN + RANDOM), other, rows)
-    given = torch.where(draw < MASKED * HIDDEN, tokenizer.mask_token_id, given)
+    given = torch.where(draw < MASKED * HIDDEN, token_number(tokenizer, "mask"), given)
     return torch.where(asked, given, rows), torch.where(asked, rows, IGNORED)

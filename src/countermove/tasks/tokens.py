@@ -62,7 +62,8 @@ def train_tokenizer(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerFa
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    sep, cls = ((SPECIAL[name], tokenizer.token_to_id(SPECIAL[name])) for name in ("sep_token", "cls_token"))
+    numbers = {token: i for token, i in tokenizer.get_vocab().items() if token in SPECIAL.values()}
+    sep, cls = ((SPECIAL[name], numbers[SPECIAL[name]]) for name in ("sep_token", "cls_token"))
     tokenizer.post_processor = processors.BertProcessing(sep, cls)  # pyright: ignore[reportAttributeAccessIssue]
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
 
@@ -89,9 +90,20 @@ def read_tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
             f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the model beside it has embeddings for "
             f"{vocabulary}; they do not belong together"
         )
-    if any(getattr(tokenizer, name) is None for name in ("pad_token_id", "cls_token_id", "sep_token_id")):
-        raise DataError(f"the tokenizer in {folder} lacks one of the tokens for padding, beginning and end")
+    special = [getattr(tokenizer, name) for name in ("pad_token_id", "cls_token_id", "sep_token_id")]
+    if None in special or len(set(special)) != len(special):
+        raise DataError(
+            f"the tokenizer in {folder} lacks one of the tokens for padding, beginning and end, or shares it"
+        )
+    tokenizer.padding_side = "right"
     return tokenizer
+
+
+def token_number(tokenizer: PreTrainedTokenizerFast, name: str) -> int:
+    """Return the number of a special token: "pad", "cls", "sep" or "mask"."""
+    number = getattr(tokenizer, f"{name}_token_id")
+    assert isinstance(number, int), "checked when the tokenizer was read"
+    return number
 
 
 def encode(
@@ -125,7 +137,7 @@ def packed(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, length: 
     """
     backend = tokenizer.backend_tokenizer
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    sep, cls = tokenizer.sep_token_id, tokenizer.cls_token_id
+    sep, cls = token_number(tokenizer, "sep"), token_number(tokenizer, "cls")
     stream = [token for one in encoded for token in (*one.ids, sep)]
     rows = len(stream) // (length - 1)
     body = torch.tensor(stream[: rows * (length - 1)], dtype=torch.int32).view(rows, length - 1)

@@ -123,13 +123,17 @@ class Unlearnable:
         }
         move = self.move_task(setting)
         needs = (move,) if move else ()
-        if self.fine_tunes(setting.countermove):
+        if ways := self._adaptations(setting.countermove):
             needs = (*needs, self._trained_task(setting, needs))
+            payload["adaptation"] = ways
         return Task("cell", setting.label, payload, needs=needs, setting=setting)
 
-    def fine_tunes(self, countermove: str) -> bool:
-        """Whether a reply goes on after the training."""
-        return any(part.name == FINE_TUNING for part in self.composed("countermove", countermove).parts)
+    def _adaptations(self, countermove: str) -> list[dict[str, Any]]:
+        """Return what of a fine-tuning's adaptation enters a key, for a reply that goes on after the training."""
+        from countermove.finetuning.adaptation import identity
+
+        parts = self.composed("countermove", countermove).parts
+        return [identity(part.method.adaptation) for part in parts if part.name == FINE_TUNING]
 
     def _trained_task(self, setting: Setting, needs: tuple[Task, ...]) -> Task:
         """Return the model that was trained on what was received, before it is fine-tuned."""

@@ -30,12 +30,14 @@ class FineTuning:
     adaptation: which part of the model may change, spelled.
     epochs:     over the examples.
     adversary:  what changes them, where there is one.
+    clean:      how many of the examples nobody had touched.
     """
 
     examples: Examples
     adaptation: str
     epochs: int
     adversary: ModelStep | None
+    clean: int
 
 
 @dataclass(frozen=True, kw_only=True)

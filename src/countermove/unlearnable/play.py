@@ -245,7 +245,7 @@ def _fine_tune(arena: Unlearnable, task: Task, desk: Desk, prepared: _Prepared) 
         samples=log.samples,
         parameters_changed=adapted.parameters_changed,
         bytes_stored=adapted.bytes_stored,
-        clean_examples=plan.clean_examples,
+        clean_examples=asked.clean,
     )
     return adapted.network, log, cost
 

@@ -24,7 +24,7 @@ class Adaptive:
     epochs, lr: of the fine-tuning; none: the extractor's own (small ones: as they were trained; public ones: 10, 0.01).
     adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings; see the arena tasks.
             All but full are trained by AdamW at their own learning rate.
-    examples: clean photos of the public that it has at most, chosen by id over all people; 0: all.
+    examples: photos of the public that it has at most, chosen by id over all people; it cloaks no others. 0: all.
 
     Where nobody moves and no other cloak is known, it goes on with clean photos alone. The batch normalisations of
     public networks keep their statistics.

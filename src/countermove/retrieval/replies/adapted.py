@@ -22,7 +22,7 @@ class Adapted:
     epochs, lr: of the fine-tuning; none: the backbone's own.
     adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings; see the arena tasks.
               All but full are trained by AdamW at their own learning rate.
-    examples: untouched public pictures that it has at most, chosen by id; 0: all.
+    examples: public pictures that it has at most, chosen by id; it changes no others. 0: all.
     """
 
     version: ClassVar[int] = 1

@@ -182,8 +182,12 @@ def read_table(path: Path, *, columns: int, header: bool) -> list[Row]:
     for number, line in enumerate(lines, 1):
         if (header and number == 1) or not line.strip():
             continue
-        row = tuple(line.rstrip("\r").split("\t"))
-        if len(row) != columns or len(line) > LONGEST_LINE:
+        row = tuple(line.split("\t"))
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"{path}, line {number}: {len(line):,} characters; no sentence has more than {LONGEST_LINE:,}"
+            )
+        if len(row) != columns:
             raise DataError(f"{path}, line {number}: {len(row)} columns where {columns} are expected")
         found.append(row)
     if not found:

@@ -1,4 +1,4 @@
-"""A published BERT, or any encoder that transformers reads."""
+"""A published BERT."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import ClassVar
 from countermove.errors import WeightsError
 from countermove.game.content import fingerprint_files, locate
 from countermove.nets.weights import check_sha256
+from countermove.tasks.bases import NAMES
 from countermove.tasks.pretraining import Watch
-
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicBert:
-    """An encoder with published weights, such as bert-base-uncased, Devlin et al. 2019, arXiv:1810.04805.
+    """A BERT with published weights, such as bert-base-uncased, Devlin et al. 2019, arXiv:1810.04805.
 
     Never downloaded, and never run with code from the folder.
 
@@ -33,16 +32,16 @@ class PublicBert:
     def check(self) -> None:
         """Raise where the folder or its weights are not there or not the ones that were named."""
         folder = self._folder()
-        missing = [name for name in FILES[:2] if not (folder / name).is_file()]
+        missing = [name for name in NAMES[:2] if not (folder / name).is_file()]
         if missing:
             raise WeightsError(f"{folder} lacks {', '.join(missing)}; save the network there as transformers does")
         if self.sha256:
             check_sha256(folder / "model.safetensors", self.sha256)
 
-    def content(self, *, rehash: bool = False) -> str:
+    def content(self, *, device: str = "cpu", rehash: bool = False) -> str:
         """Return SHA-256 over the files."""
         folder = self._folder()
-        return fingerprint_files([(n, folder / n) for n in FILES if (folder / n).is_file()], rehash=rehash)
+        return fingerprint_files([(n, folder / n) for n in NAMES if (folder / n).is_file()], rehash=rehash)
 
     def folder(self, *, device: str = "cpu", watch: Watch = lambda *_: None) -> Path:
         """Return where it lies."""

@@ -43,9 +43,9 @@ class SmallBert:
         """Raise where there are no books."""
         book_files()
 
-    def content(self, *, rehash: bool = False) -> str:
+    def content(self, *, device: str = "cpu", rehash: bool = False) -> str:
         """Return the key under which it is kept."""
-        return base_key(self._size(), seed=self.build, rehash=rehash)
+        return base_key(self._size(), seed=self.build, device=device, rehash=rehash)
 
     def folder(self, *, device: str = "cpu", watch: Watch = lambda *_: None) -> Path:
         """Return where it lies; trained first, where it is not there."""

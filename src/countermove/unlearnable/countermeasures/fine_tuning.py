@@ -70,6 +70,6 @@ class FineTuned:
             adaptation=self.adaptation,
             epochs=self.epochs,
             adversary=Adversary(norm="linf", eps=self.eps, step=self.eps / 4, steps=5) if self.eps else None,
+            clean=len(own) if self.clean else 0,
         )
-        clean = len(own) if self.clean else 0
-        return replace(plan, fine_tuning=asked, clean_examples=plan.clean_examples + clean)
+        return replace(plan, fine_tuning=asked)
