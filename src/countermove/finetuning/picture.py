@@ -17,7 +17,7 @@ def layer_bars(rows: Sequence[tuple[str, float, float]], *, title: str) -> str:
         rows: name, angle and angle by chance, in parts of a half turn; zero angles have no bar.
         title: what a reader of screens hears.
     """
-    rows = [(name, *(0.0 if math.isnan(value) else value for value in pair)) for name, *pair in rows]
+    rows = [(name, _number(angle), _number(chance)) for name, angle, chance in rows]
     shown = [max(angle, LEAST) for _, angle, _ in rows if angle > 0] + [max(c, LEAST) for _, _, c in rows]
     low = math.floor(math.log10(min(shown, default=LEAST)))
     height = TOP + ROW * len(rows) + 6
@@ -49,3 +49,8 @@ def layer_bars(rows: Sequence[tuple[str, float, float]], *, title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
         f'font-size="11" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
+
+
+def _number(value: float) -> float:
+    """Return a number that has a place; broken weights have none."""
+    return 0.0 if math.isnan(value) else value
