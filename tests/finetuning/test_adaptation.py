@@ -130,6 +130,18 @@ def test_lora_stores_its_factors_and_the_new_layer() -> None:
     assert weights_hash(adapted.network.state_dict()) == weights_hash(same.network.state_dict())
 
 
+@NEEDS_PEFT
+def test_lora_reaches_embeddings_where_it_is_asked_to() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        words = nn.Sequential(nn.Embedding(30, 8), nn.Flatten(), nn.Linear(32, 2))
+    tokens = torch.arange(28).view(7, 4)
+    before = words(tokens).detach()
+    adapting = read_adaptation("lora(embeddings=true, rank=2)").begin(words, new=("2",), seed=0)
+    assert torch.allclose(words(tokens), before), "updates begin at nothing"
+    assert adapting.finish().parameters_changed == 2 * (30 + 8) + 66
+
+
 def test_critical_layers_measure_where_they_are_not_told() -> None:
     net = network()
     adapted = read_adaptation("critical-layers(share=0.5)").begin(net, new=("8",), losses=losses, seed=0).finish()

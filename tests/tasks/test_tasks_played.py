@@ -14,6 +14,7 @@ from countermove.game.config import make_config
 from countermove.game.results import Results, Row, load_results
 from countermove.game.run import play, resolve
 from countermove.game.store import RunFolder
+from countermove.game.verdict import judge
 from countermove.report.inert import why_not_inert
 from countermove.tasks.fitting import Recipe, Rows, fit, matthews
 from countermove.tasks.panels import paired_gap
@@ -63,6 +64,11 @@ def test_full_fine_tuning_learns_and_is_what_all_are_measured_against(results: R
         mean = np.mean(one.record["units"]["outcome"])
         assert one.metrics["accuracy"] == pytest.approx(mean)
         assert one.payoff == pytest.approx((full.metrics["accuracy"] - mean) / (full.metrics["accuracy"] - 0.5))
+
+
+def test_the_audit_proves_something_where_full_fine_tuning_learned(results: Results) -> None:
+    assert judge(results).conclusive
+    assert row(results, "none").metrics["accuracy"] < 0.9, "though the output layer alone may not"
 
 
 def test_what_is_stored_shrinks_from_way_to_way(results: Results) -> None:

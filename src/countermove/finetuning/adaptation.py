@@ -257,12 +257,14 @@ class Lora:
     """Low-rank updates of linear and convolution layers, Hu et al. 2021, arXiv:2106.09685, by the package peft.
 
     rank, alpha: of the updates; they are scaled by alpha / rank.
+    embeddings:  whether tables of embeddings get updates, too.
     lr:          of AdamW.
     """
 
     version: ClassVar[int] = 1
     rank: int = 8
     alpha: float = 16.0
+    embeddings: bool = False
     lr: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -274,7 +276,7 @@ class Lora:
         peft = needs_peft()
         targets = [
             name
-            for name in mask_targets(network, layers=(), without=new, embeddings=False)
+            for name in mask_targets(network, layers=(), without=new, embeddings=self.embeddings)
             if getattr(network.get_submodule(name), "groups", 1) == 1
         ]
         config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=0.0)

@@ -65,7 +65,13 @@ def _rows(results: Results, data: str, move: str, countermove: str) -> list[Row]
 
 
 def _clean(results: Results, data: str) -> Iterator[Flag]:
-    rows = _rows(results, data, "none", "none")
+    settings = [
+        Setting(results.config.arena, data, "none", "none", model, seed)
+        for model in results.axis("model")
+        for seed in results.config.seeds
+    ]
+    references = dict.fromkeys(results.arena.reference(setting) for setting in settings)
+    rows = [row for setting in references if (row := results.row(setting)) is not None and row.ok]
     if not rows:
         yield Flag("clean-not-learned", f"{data}: no clean reference was played to its end.", data, fatal=True)
     for row in rows:
