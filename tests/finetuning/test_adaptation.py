@@ -122,6 +122,7 @@ def test_bitfit_changes_biases_and_what_their_normalisations_count() -> None:
 @NEEDS_PEFT
 def test_lora_stores_its_factors_and_the_new_layer() -> None:
     net, way = network(), read_adaptation("lora(rank=2)")
+    net.to(memory_format=torch.channels_last)  # pyright: ignore  # as pictures' networks are trained
     adapted = way.begin(net, new=("8",), seed=3).finish()
     first, second = 2 * 3 * 9 + 8 * 2, 2 * 8 * 9 + 8 * 2
     assert adapted.parameters_changed == first + second + 18

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from countermove import finetuning
@@ -287,7 +288,11 @@ class Lora:
                 parameter.requires_grad_(True)
 
         def finish() -> Adapted:
-            factors = {n: p.detach().cpu().clone() for n, p in network.named_parameters() if ".lora_" in n}
+            factors = {
+                n: p.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for n, p in network.named_parameters()
+                if ".lora_" in n
+            }
             wrapped.merge_and_unload()
             network.requires_grad_(True)
             own = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
