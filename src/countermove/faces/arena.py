@@ -203,10 +203,12 @@ class Faces:
         )
 
     def _trained_task(self, setting: Setting, kind: str, asked: Knowing, extractor: str) -> Task:
+        from countermove.finetuning.adaptation import key_of
+
         own = (self._extractor_task(setting, extractor),) if extractor else ()
         known = self._known_tasks(setting, asked)
         spent = {key: value for key, value in asdict(asked).items() if key not in ("known", "probes")}
-        payload = {**self._common(setting), "asked": spent, **_adapting(spent)}
+        payload = {**self._common(setting), "asked": spent, **key_of(spent)}
         with_ = ", ".join(task.payload["move"]["spelling"] for task in known) or "clean photos alone"
         label = f"{kind} {extractor} on {with_} | {setting.data} | seed {setting.seed}"
         return Task(kind, label, payload, (*own, *known))
@@ -226,12 +228,3 @@ class Faces:
                 "faces": faces.VERSION,
             },
         }
-
-
-def _adapting(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an adaptation enters a key, where something is adapted."""
-    if "adaptation" not in asked:
-        return {}
-    from countermove.finetuning.adaptation import identity
-
-    return {"adaptation": identity(asked["adaptation"])}

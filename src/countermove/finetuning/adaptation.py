@@ -25,7 +25,7 @@ from countermove.finetuning.critical_layers import (
     train_only,
     within,
 )
-from countermove.finetuning.delta import Delta, difference, first_names
+from countermove.finetuning.delta import Delta, difference
 from countermove.finetuning.layers import blocks, check_layers, inside
 from countermove.finetuning.masks import (
     MASKED_MODULES,
@@ -40,6 +40,7 @@ from countermove.finetuning.masks import (
 from countermove.game import spelling
 from countermove.game.methods import build
 from countermove.nets.parts import seeded
+from countermove.nets.weights import first_names
 from countermove.pixels.randomness import generator
 
 WAYS = ("full", "critical-layers", "mask", "lora", "bitfit")
@@ -131,6 +132,11 @@ def identity(text: str) -> dict[str, Any]:
     way = read_adaptation(text)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(way).items()}
     return {"spelling": text, "settings": settings, "version": way.version, "room": finetuning.VERSION}
+
+
+def key_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a reply's request adds to a key: its adaptation's identity, where it names one."""
+    return {"adaptation": identity(asked["adaptation"])} if "adaptation" in asked else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, did_you_mean
-from countermove.finetuning.layers import blocks, check_layers, inside
+from countermove.finetuning.layers import blocks, check_layers, inside, put
 
 Loss = Callable[[nn.Module], Iterable[Tensor]]
 """Given a network, yields the loss of one batch after another."""
@@ -31,6 +31,9 @@ class CountedLosses:
 
 
 Score = Callable[[], float]
+
+SENSITIVITY_BATCHES = 8
+"""Of the task's own data, to measure sensitivity on."""
 
 
 def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
@@ -80,9 +83,9 @@ def rewinding_sensitivity(network: nn.Module, base: Mapping[str, Tensor], score:
     found = {}
     for block, held in blocks(name for name in own if name in base).items():
         kept = {name: own[name].clone() for name in held}
-        _put(own, {name: base[name] for name in held})
+        put(own, {name: base[name] for name in held})
         found[block] = best - score()
-        _put(own, kept)
+        put(own, kept)
     return found
 
 
@@ -157,9 +160,3 @@ def hold_statistics(network: nn.Module) -> Callable[[], None]:
 
 def _evaluates(norm: nn.Module, _: object) -> None:
     norm.eval()
-
-
-def _put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in values.items():
-            own[name].copy_(tensor)

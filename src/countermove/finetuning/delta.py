@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, WeightsError
+from countermove.finetuning.layers import put
 from countermove.finetuning.masks import MaskStart
 from countermove.game.store import write_atomic
-from countermove.nets.weights import check_header
+from countermove.nets.weights import check_header, first_names, plain
 
 FORMAT, KEY = "countermove delta 1", "delta"
 Kind = Literal["mask", "whole", "new", "tied"]
@@ -131,11 +132,11 @@ def difference(
         if firsts[name] != name:
             entries[name] = Entry(kind="tied", shape=shape, dtype=dtype, to=firsts[name])
         elif name in fresh:
-            entries[name] = Entry(kind="new", shape=shape, dtype=dtype, data=_plain(tensor))
+            entries[name] = Entry(kind="new", shape=shape, dtype=dtype, data=plain(tensor))
         else:
             start = (starts or {}).get(name)
             entries[name] = _masked(name, base[name], tensor, start) or Entry(
-                kind="whole", shape=shape, dtype=dtype, data=_plain(tensor)
+                kind="whole", shape=shape, dtype=dtype, data=plain(tensor)
             )
     known = {name: tensor for name, tensor in base.items() if name not in fresh}
     return Delta(base=weights_hash(known), tuned=weights_hash(tuned), fresh=tuple(sorted(fresh)), entries=entries)
@@ -214,7 +215,7 @@ class Applied:
         own = self._network.state_dict()
         if weights_hash(own) != self.delta.tuned:
             raise WeightsError("the weights have changed since this delta was applied; remove what came later first")
-        _copy(own, self._before)
+        put(own, self._before)
 
 
 def apply(network: nn.Module, delta: Delta) -> Applied:
@@ -233,7 +234,7 @@ def apply(network: nn.Module, delta: Delta) -> Applied:
             )
     tuned = restored(own, delta)
     before = {name: own[name].detach().clone() for name in delta.entries}
-    _copy(own, {name: tuned[name] for name in delta.entries})
+    put(own, {name: tuned[name] for name in delta.entries})
     return Applied(network, delta, before)
 
 
@@ -350,29 +351,12 @@ def _content(facts: Mapping[str, Any], tensors: State) -> str:
     return hashlib.sha256(f"{told}\0{weights_hash(tensors)}".encode()).hexdigest()
 
 
-def _copy(own: State, values: State) -> None:
-    with torch.no_grad():
-        for name, tensor in values.items():
-            own[name].copy_(tensor)
-
-
-def first_names(state: State) -> dict[str, str]:
-    """Return for every tensor the first name under which the very same memory is found."""
-    seen: dict[object, str] = {}
-    places = {n: (t.data_ptr(), t.device, t.dtype, t.shape, t.stride()) for n, t in state.items()}
-    return {n: seen.setdefault(places[n], n) if t.numel() else n for n, t in state.items()}
-
-
 def _bytes(tensor: Tensor) -> Tensor:
-    return _plain(tensor).reshape(-1).view(torch.uint8)
+    return plain(tensor).reshape(-1).view(torch.uint8)
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
     return torch.equal(_bytes(first), _bytes(second))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
 
 
 def _form(tensor: Tensor) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from countermove.errors import ConfigError, did_you_mean
 
@@ -53,3 +54,10 @@ def tied(network: nn.Module) -> dict[str, str]:
         if known != name:
             again[name] = known
     return again
+
+
+def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy tensors into those of a network's state, in place."""
+    with torch.no_grad():
+        for name, tensor in values.items():
+            own[name].copy_(tensor)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError, RunError, WeightsError, did_you_mean
 from countermove.finetuning.critical_layers import hold_statistics
 from countermove.finetuning.delta import Delta, difference, read_delta, restored
-from countermove.finetuning.layers import inside
+from countermove.finetuning.layers import inside, put
 from countermove.finetuning.masks import (
     MASKED_MODULES,
     MaskInit,
@@ -156,12 +156,12 @@ class MaskModel(nn.Module):
         """Let the network answer as it did before it was wrapped."""
         own = self.base_model.state_dict()
         trained = {name: own[name].clone() for name in self._whole}
-        _put(own, self._whole)
+        put(own, self._whole)
         try:
             with masks_off(self.base_model):
                 yield
         finally:
-            _put(own, trained)
+            put(own, trained)
 
     def merge_and_unload(self) -> nn.Module:
         """Return a copy of the network with its masks in its weights. The wrapped network keeps the originals."""
@@ -175,7 +175,7 @@ class MaskModel(nn.Module):
         """Take the masks off in place and return the network as it was before it was wrapped."""
         self._release()
         take_masks_off(self.base_model, leave="original")
-        _put(self.base_model.state_dict(), self._whole)
+        put(self.base_model.state_dict(), self._whole)
         return self.base_model.requires_grad_(True)
 
     def save_pretrained(self, folder: str | Path) -> int:
@@ -213,7 +213,7 @@ class MaskModel(nn.Module):
         tuned = restored(base, change)
         _check_fit(network, config, change, folder)
         model = cls(network, config)
-        _put(network.state_dict(), {name: tuned[name] for name in model._whole})
+        put(network.state_dict(), {name: tuned[name] for name in model._whole})
         for name, mask in masks(network).items():
             start = config.start.mask(name, base[name])
             kept = torch.where(base[name].cpu() == 0, start, tuned[name].cpu() != 0)
@@ -285,12 +285,6 @@ def _plain_state(network: nn.Module) -> dict[str, Tensor]:
     """Return the weights under the masks by the names that they have without masks."""
     own = network.state_dict().items()
     return {name.replace(_ORIGINAL, ".weight"): tensor for name, tensor in own if not name.endswith(_LOGITS)}
-
-
-def _put(own: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in values.items():
-            own[name].copy_(tensor)
 
 
 def _readme(base: str, config: MaskConfig) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.finetuning.adaptation import Adaptation, Adapted, Adapting, Lora, needs_peft, read_adaptation
-from countermove.finetuning.critical_layers import CountedLosses, Loss
+from countermove.finetuning.critical_layers import SENSITIVITY_BATCHES, CountedLosses, Loss
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import OptimizerOf, Training, train
@@ -20,7 +20,6 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.selection import pick
 
 FULL = "full"
-SENSITIVITY_BATCHES = 8
 
 
 def adamw(way: Adaptation) -> OptimizerOf:

@@ -24,9 +24,9 @@ MAX_HEADER = 8 * 2**20
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
-# torch's restricted reader checks little before it acts: broken bytes come out as any of these.
-_BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
-_BROKEN += (AssertionError, ArithmeticError, MemoryError, zipfile.BadZipFile)
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
+BROKEN += (AssertionError, ArithmeticError, MemoryError, zipfile.BadZipFile)
+"""What readers that check little before they act, torch's restricted one among them, make of broken bytes."""
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -35,8 +35,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
     The same weights give the same bytes, whatever the device or the memory format.
     """
     state = model.state_dict()
-    first = _first_names(state)
-    kept = {name: _plain(tensor) for name, tensor in sorted(state.items()) if first[name] == name}
+    first = first_names(state)
+    kept = {name: plain(tensor) for name, tensor in sorted(state.items()) if first[name] == name}
     safetensors.torch.save_file(kept, path)
 
 
@@ -68,7 +68,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
         check_header(path)
         try:
             return safetensors.torch.load_file(path)
-        except (SafetensorError, *_BROKEN) as error:
+        except (SafetensorError, *BROKEN) as error:
             raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
     state = _restricted(path)
     if under is not None:
@@ -126,7 +126,7 @@ def _restricted(path: Path) -> Any:
             f"{path} was not opened: it is a pickle that holds more than tensors, and could run code, or it is broken. "
             "Ask for the weights as .safetensors, or save model.state_dict() where you trust the file"
         ) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise WeightsError(f"{path} is not a whole PyTorch file ({error}); fetch or save it again") from error
 
 
@@ -178,7 +178,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
         WeightsError: listing missing and unexpected names and wrong shapes; the model is then unchanged.
     """
     own = model.state_dict()
-    first = _first_names(own)
+    first = first_names(own)
     present = {first[name]: name for name in state if name in own}
     missing = sorted(name for name in own if first[name] not in present)
     unexpected = sorted(name for name in state if name not in own)
@@ -195,7 +195,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
     model.load_state_dict({name: state[name] if name in state else state[present[first[name]]] for name in own})
 
 
-def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+def first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Map every name to the first, in sorted order, under which the very same tensor is found."""
     seen: dict[object, str] = {}
     names = {}
@@ -206,7 +206,8 @@ def _first_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     return names
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def plain(tensor: Tensor) -> Tensor:
+    """Return a copy on the CPU, laid out as files want it."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 

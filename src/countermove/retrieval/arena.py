@@ -267,9 +267,11 @@ class Retrieval:
         )
 
     def _trained_task(self, setting: Setting, kind: str, asked: Any, base: tuple[Task, ...]) -> Task:
+        from countermove.finetuning.adaptation import key_of
+
         known = self._known_tasks(setting, asked)
         spent = {key: value for key, value in asdict(asked).items() if key not in ("known", "indexed")}
-        payload = {**self._common(setting), "asked": spent, **_adapting(spent)}
+        payload = {**self._common(setting), "asked": spent, **key_of(spent)}
         with_ = ", ".join(task.payload["move"]["spelling"] for task in known) or "clean pictures alone"
         return Task(kind, f"{kind} on {with_} | {setting.data} | seed {setting.seed}", payload, (*base, *known))
 
@@ -288,12 +290,3 @@ class Retrieval:
                 "retrieval": retrieval.VERSION,
             },
         }
-
-
-def _adapting(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an adaptation enters a key, where something is adapted."""
-    if "adaptation" not in asked:
-        return {}
-    from countermove.finetuning.adaptation import identity
-
-    return {"adaptation": identity(asked["adaptation"])}

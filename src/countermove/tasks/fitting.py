@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
-from countermove.finetuning.critical_layers import CountedLosses
+from countermove.finetuning.critical_layers import SENSITIVITY_BATCHES, CountedLosses
 from countermove.pixels.randomness import generator
 from countermove.tasks.model import Reader
 from countermove.tasks.schedule import linear_schedule
@@ -20,7 +20,6 @@ from countermove.tasks.task import Texts
 from countermove.tasks.tokens import encode, token_number
 
 EVALUATION_BATCH = 256
-SENSITIVITY_BATCHES = 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from safetensors import SafetensorError
 from torch import Generator, nn
 
 from countermove.errors import WeightsError
 from countermove.nets.parts import seeded
+from countermove.nets.weights import BROKEN
 from countermove.tasks.pretraining import Watch
 from countermove.tasks.tokens import needs_transformers, read_tokenizer
 
@@ -71,8 +73,8 @@ def build_reader(folder: Path, classes: int, *, source: Generator) -> Reader:
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # the library raises whatever its parts raise
-        raise WeightsError(f"{folder} holds no network that can be read: {error}") from None
+    except (SafetensorError, ImportError, *BROKEN) as error:
+        raise WeightsError(f"{folder} holds no network that can be read: {error}") from error
     missing = sorted(info["missing_keys"])
     new = tuple(sorted({name.rpartition(".")[0] for name in missing}))
     body = network.base_model_prefix

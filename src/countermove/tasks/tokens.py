@@ -83,8 +83,8 @@ def read_tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerFast:
         raise DataError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt lies beside the model")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the library raises whatever its parts raise
-        raise DataError(f"the tokenizer in {folder} cannot be read: {error}") from None
+    except Exception as error:  # the tokenizers library raises plain Exceptions, and nothing narrower
+        raise DataError(f"the tokenizer in {folder} cannot be read: {error}") from error
     if len(tokenizer) > vocabulary:
         raise DataError(
             f"the tokenizer in {folder} knows {len(tokenizer)} tokens, the model beside it has embeddings for "
