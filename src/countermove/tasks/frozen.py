@@ -15,7 +15,7 @@ from countermove.finetuning.critical_layers import Loss
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """Only the task's own output layers are trained, on a network that stays as it was published.
+    """Linear probing: only the task's own output layers are trained, the published network stays as it was.
 
     lr: of AdamW.
     """
