@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import pytest
 import torch
+from tests.threads import one_thread as one_thread
 from torch import Tensor, nn
 
 from countermove.faces.cloak import CloakContext
@@ -18,14 +19,6 @@ from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_float
 
 TINY = "dim=16, epochs=4, network='small-cnn(width=0.25)'"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
+from tests.threads import one_thread as one_thread
 from torch import Tensor, nn
 
 from countermove.nets.registry import build_network
@@ -13,14 +14,6 @@ from countermove.pixels.randomness import generator
 from countermove.recommender.extractor import feature_table
 from countermove.recommender.fitting import Material
 from countermove.recommender.shop import Shop
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

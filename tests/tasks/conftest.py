@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-
-pytest.importorskip("transformers", reason="the package transformers is not installed")
+from tests.threads import one_thread as one_thread
 
 from countermove.tasks.bases import save_model
 from countermove.tasks.data.planted import PlantedWords
 from countermove.tasks.pretraining import BertSize, pretrain
 
 TINY = BertSize(width=32, layers=2, heads=2, vocabulary=400, length=32, epochs=2, batch_size=32, lr=3e-3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

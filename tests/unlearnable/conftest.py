@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tests.threads import one_thread as one_thread
 from tests.unlearnable.rows import MOVE_ROWS, MoveRow
 
 from countermove.game.methods import Composition
@@ -18,14 +17,6 @@ from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.poison import Context
 
 MOVE_CASES = [(name, row) for name, rows in MOVE_ROWS.items() for row in rows]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Bench:
