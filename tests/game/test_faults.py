@@ -120,8 +120,11 @@ def test_a_crash_of_the_only_process_loses_what_was_in_flight_alone(tmp_path: Pa
     assert done.returncode == -signal.SIGSEGV
     kept = {path.name for path in (tmp_path / "run" / "cells").iterdir()}
     assert kept
-    summary, _ = play_in(tmp_path / "run", seeds=1)
+    summary, _ = play_in(tmp_path / "run", seeds=1, training={"crash": "shaved | shake"})  # now in a process of its own
     assert summary.cached == len(kept)
+    assert [done.error for done in summary.unfinished] == ["its process was killed by SIGSEGV"]
+    summary, watched = play_in(tmp_path / "run", seeds=1)
+    assert watched.played == ["shaved | shake | thumb | purse(size=60) | seed 0"]
     assert cells(tmp_path / "run") == cells(tmp_path / "undisturbed")
 
 

@@ -102,21 +102,24 @@ class _Strict(BaseModel):
 
 
 class EngineConfig(_Strict):
-    """How cells are distributed. Only `threads` can change results.
+    """How cells are distributed. Only `threads` is part of the keys; `processes` changes results by rounding.
 
     workers: tasks at a time; by default one, and with Ray as many as the cluster has room for.
-    threads: per task; by default the machine's cores divided by the workers (with Ray one), then kept with the run
-             folder.
+    threads: per process; by default the machine's cores divided by those at work (with Ray one), then kept with the
+             run folder.
+    processes: of one task, on one machine, started by torchrun. They divide the batches of a training among them; on
+             GPUs each has one of its own. What else a task does, each does whole.
     timeout: seconds a task may take before its process is killed. With it every task has a process of its own, as
              with Ray always.
     address: of a Ray cluster, host:port or auto; without it RAY_ADDRESS, without that a cluster of this machine alone.
-    gpus:    a task's share of a GPU, with Ray; by default one where the device is cuda.
+    gpus:    a task's share of a GPU, with Ray; by default one a process where the device is cuda.
     memory:  what a task asks of a node, with Ray: bytes, or a text such as "2GiB".
     """
 
     name: Literal["local", "ray"] = "local"
     workers: int | None = Field(default=None, ge=1, le=100_000)
     threads: int | None = Field(default=None, ge=1, le=1024)
+    processes: int = Field(default=1, ge=1, le=64)
     timeout: float | None = Field(default=None, gt=0, le=10_000_000, allow_inf_nan=False)
     address: Annotated[str, AfterValidator(_address)] | None = None
     gpus: Annotated[float, AfterValidator(_gpus)] | None = Field(default=None, ge=0, le=64)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from countermove.errors import CountermoveError, RunError
 from countermove.game.arena import Arena, Rules, arena_class
-from countermove.game.cell import Cost, Outcome, Payer, Task, canonical
+from countermove.game.cell import Cost, Desk, Outcome, Payer, Task, canonical
 from countermove.game.config import AuditConfig
 from countermove.game.engines.alone import peak_memory
 from countermove.game.engines.local import Engine, LocalEngine
+from countermove.game.engines.torchrun import Torchrun
 from countermove.game.grid import Grid, expand
 from countermove.game.payoff import payoff
 from countermove.game.store import FORMAT, RunFolder
@@ -81,7 +83,8 @@ def resolve(config: AuditConfig, out: Path | None = None, *, rehash: bool = Fals
     if threads is None and out is not None and (out / "audit.toml").exists():
         threads = RunFolder.existing(out).read_config().engine.threads
     if threads is None:
-        threads = 1 if config.engine.name == "ray" else max(1, (os.cpu_count() or 1) // (config.engine.workers or 1))
+        at_a_time = (config.engine.workers or 1) * config.engine.processes
+        threads = 1 if config.engine.name == "ray" else max(1, (os.cpu_count() or 1) // at_a_time)
     device = "cuda" if (config.engine.name, config.device) == ("ray", "cuda") else _device(config.device)
     engine = config.engine.model_copy(update={"threads": threads})
     return expand(config.model_copy(update={"engine": engine, "device": device}), rehash=rehash)
@@ -106,7 +109,7 @@ def play(grid: Grid, out: Path, watch: Watcher = lambda *_: None) -> Summary:
         RunError: when the folder is locked, foreign, of another format, or cannot be written.
         ConfigError: when the engine is not there.
     """
-    engine = _engine(grid)
+    engine, config = _engine(grid), grid.config.engine
     run = RunFolder(out)
     with run.locked():
         run.write_config(grid.config)
@@ -115,14 +118,15 @@ def play(grid: Grid, out: Path, watch: Watcher = lambda *_: None) -> Summary:
         summary = Summary(run, len(grid.cells), len(grid.cells) - sum(task.setting is not None for task in todo))
         jobs = [Job(task, out.resolve(), grid.config.arena, grid.rules) for task in todo]
         watched = _Recorder(run, summary, watch)
-        engine.run(jobs, perform, watched)
+        many = config.processes
+        engine.run(jobs, perform if many == 1 else Torchrun(perform, accompany, many), watched)
     return summary
 
 
 def _engine(grid: Grid) -> Engine:
     config = grid.config.engine
     if config.name == "local":
-        return LocalEngine(config.workers or 1, grid.rules.threads, config.timeout)
+        return LocalEngine(config.workers or 1, grid.rules.threads, config.timeout, alone=config.processes > 1)
     from countermove.game.engines.ray import RayEngine
 
     return RayEngine(config, grid.rules.threads, grid.rules.device)
@@ -154,6 +158,30 @@ def perform(job: Job) -> Done:
     run.write_cell(job.task.key, record)
     run.clear_scratch(job.task)
     return Done(job.task.key, "ok", time.perf_counter() - began)
+
+
+def accompany(job: Job, folder: Path) -> Callable[[], None]:
+    """Prepare to do one task beside the process that performs it, with the checkpoints that are there now.
+
+    Returns:
+        What does the same work in the folder, of which nothing is kept. An error of the method is the performing
+        process's to record.
+    """
+    run = RunFolder(job.run)
+    desk = Desk(folder=folder / "artifact", scratch=folder / "scratch", artifacts=run.artifacts)
+    desk.folder.mkdir(parents=True)
+    checkpoints = run.desk(job.task).scratch
+    if checkpoints.is_dir():
+        shutil.copytree(checkpoints, desk.scratch)
+    return partial(_work_along, job, desk)
+
+
+def _work_along(job: Job, desk: Desk) -> None:
+    arena = _arena(job.arena, job.rules)
+    try:
+        (arena.make if job.task.setting is None else arena.play)(job.task, desk)
+    except Exception:
+        traceback.print_exc()
 
 
 class _Recorder:

@@ -6,6 +6,7 @@ Layout (format 1)::
     cells/<key>.json     one finished, failed or blocked cell
     artifacts/<key>/     what cells share, with manifest.json
     scratch/<key>/       checkpoints of work in flight
+    scratch/playing      which task the only process performs
     results.csv, report.html, plan.json   derived
 """
 
@@ -29,6 +30,7 @@ from countermove.game.config import AuditConfig, dump_config, load_config
 
 FORMAT = 1
 _STAMP = "# countermove run folder, format "
+_MARK = "playing"
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -243,6 +245,23 @@ class RunFolder:
     def desk(self, task: Task, folder: Path | None = None) -> Desk:
         """Return where a task is performed."""
         return Desk(folder=folder or self.path, scratch=self.scratch / task.key, artifacts=self.artifacts)
+
+    def mark(self, key: str) -> None:
+        """Note which task is performed now, in case that this process falls with it. Nothing depends on the note."""
+        with suppress(OSError):
+            (self.scratch / _MARK).write_text(key, encoding="utf-8")
+
+    def marked(self) -> str:
+        """Return the key of the task that was performed when a process fell, "" when none did."""
+        with suppress(OSError, UnicodeDecodeError):
+            with (self.scratch / _MARK).open(encoding="utf-8") as file:
+                return file.read(100)
+        return ""
+
+    def unmark(self) -> None:
+        """Take the note away."""
+        with suppress(OSError):
+            (self.scratch / _MARK).unlink()
 
     def clear_scratch(self, task: Task) -> None:
         """Remove a finished task's checkpoints."""

@@ -2,6 +2,10 @@
 
 Data lie in memory as 8-bit pictures, padded once; a batch is cut out by one indexing operation that lands in
 channels_last memory. benchmarks/training_loop.py measures this against the usual PIL and DataLoader loop.
+
+Where a process group stands (torchrun), every process has all data and makes the same batches; forward and backward
+pass of a step are divided among them. What is done with the model's help, such as adversarial training, each does for
+the whole batch.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import BatchStep, ModelStep, Window, padded
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
+from countermove.learning.distributed import divided, normalised_together, part, total, weight
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, place, predict
 from countermove.learning.stopping import History, Stopping, stage_epochs
@@ -74,8 +79,8 @@ def train(
 ) -> Training:
     """Train a model in place on received pictures and score it on test pictures after every epoch.
 
-    The same seed gives the same result on one device with one number of threads. A checkpoint that is found is
-    continued from, to the same result.
+    The same seed gives the same result on one device with one number of threads; several processes differ from one
+    by rounding, and where layers draw (dropout). A checkpoint that is found is continued from, to the same result.
 
     Args:
         model: maps pictures [n, 3, H, W] in [0, 1] to logits [n, classes].
@@ -105,7 +110,7 @@ def train(
     log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
     kept, history = stage_epochs(recipe.epochs, stages), History(stop)
     done = 0 if kept or stop else trainer.resume(checkpoint, log)
-    with _reproducible(seed, device):
+    with _reproducible(seed, device), normalised_together(model):
         if trainer.layers_state is not None:
             torch.set_rng_state(trainer.layers_state)
         if trainer.layers_state_cuda is not None:
@@ -162,7 +167,9 @@ class _Trainer:
     ) -> None:
         self.model, self.recipe, self.generator, self.loss = model, recipe, generator, loss
         self.steps, self.model_steps, self.classes, self.device = steps, model_steps, classes, device
-        self.run = torch.compile(model) if device == "cuda" else model
+        self.run = divided(model)
+        if device == "cuda":
+            self.run = torch.compile(self.run)
         self.layers_state: Tensor | None = None
         self.layers_state_cuda: Tensor | None = None
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -175,7 +182,7 @@ class _Trainer:
         order = torch.randperm(n, generator=self.generator)
         batches = [b for b in order.split(recipe.batch_size) if len(b) > 1]  # batch norm needs two
         self.model.train()
-        loss_sum, right, seen = 0.0, 0, sum(len(b) for b in batches)
+        loss_sum, right, counted, seen = 0.0, 0, 0, sum(len(b) for b in batches)
         for i, index in enumerate(batches):
             window = Window.draw(
                 len(index), height, width, crop=recipe.crop, flip=recipe.flip, generator=self.generator
@@ -191,19 +198,23 @@ class _Trainer:
             with self._half_precision():
                 for step in self.model_steps:
                     pictures, targets = step(self.model, pictures, targets, generator=self.generator, progress=progress)
-            loss, logits = self._step(pictures, targets, epoch * len(batches) + i, recipe.epochs * len(batches))
-            loss_sum += loss * len(index)
-            right += int((logits.argmax(dim=1) == named).sum())
-        return loss_sum / seen, right / seen, seen
+            own, lr = part(len(index)), recipe.lr_at(epoch * len(batches) + i, recipe.epochs * len(batches))
+            loss, logits = self._step(pictures[own], targets[own], lr=lr, share=weight(len(index)))
+            loss_sum += loss * len(logits)
+            right += int((logits.argmax(dim=1) == named[own]).sum())
+            counted += len(logits)
+        loss_sum, right, counted = total(torch.tensor([loss_sum, right, counted], dtype=torch.float64)).tolist()
+        return loss_sum / counted, right / counted, seen
 
-    def _step(self, pictures: Tensor, targets: Tensor, step: int, steps: int) -> tuple[float, Tensor]:
+    def _step(self, pictures: Tensor, targets: Tensor, *, lr: float, share: float) -> tuple[float, Tensor]:
+        """Take one step; return the loss and the logits of this process's part."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr_at(step, steps)
+            group["lr"] = lr
         with self._half_precision():
             logits = self.run(pictures)
             loss = self.loss(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss if share == 1 else loss * share).backward()
         self.optimizer.step()
         return float(loss.detach()), logits.detach()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from countermove.errors import RunError
 from countermove.game.engines.alone import THREAD_NAMES, Alone, Ending
 from countermove.game.engines.order import Order
+from countermove.game.store import RunFolder
 
 if TYPE_CHECKING:
     from countermove.game.run import Done, Job
@@ -56,20 +57,24 @@ class LocalEngine:
 
     timeout: seconds a task may take. With it, every task has a process of its own that can be killed, and reads its
              data anew.
+    alone:   whether every task has a process of its own in any case.
     """
 
-    def __init__(self, workers: int, threads: int, timeout: float | None = None) -> None:
+    def __init__(self, workers: int, threads: int, timeout: float | None = None, *, alone: bool = False) -> None:
         self.workers = workers
         self.threads = threads
         self.timeout = timeout
+        self.alone = alone or timeout is not None
 
     def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
         """Do all jobs. A job whose needs failed is blocked; a worker's death costs the job that it died of.
 
+        With one worker that death is this process's, and the next run does the job in a process of its own.
+
         Raises:
             KeyboardInterrupt: on Ctrl-C, after the workers were ended; what is finished is stored.
         """
-        if self.timeout is not None:
+        if self.alone:
             self._each_alone(jobs, perform, listener)
         elif self.workers == 1:
             self._in_this_process(jobs, perform, listener)
@@ -78,16 +83,33 @@ class LocalEngine:
 
     def _in_this_process(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
         bad: dict[str, Done] = {}
-        for job in jobs:
-            cause = _cause(job, bad)
-            if cause is None:
-                listener.started(job)
-                done = perform(job)
-            else:
-                done = listener.blocked(job, cause)
-            if done.status != "ok":
-                bad[job.task.key] = done
-            listener.ended(job, done)
+        marks = {run: RunFolder(run) for run in {job.run for job in jobs}}
+        fell = {run.marked() for run in marks.values()}
+        try:
+            for job in jobs:
+                cause = _cause(job, bad)
+                if cause is not None:
+                    done = listener.blocked(job, cause)
+                else:
+                    listener.started(job)
+                    if job.task.key in fell:
+                        done = self._apart(job, perform, listener)
+                    else:
+                        marks[job.run].mark(job.task.key)
+                        done = perform(job)
+                if done.status != "ok":
+                    bad[job.task.key] = done
+                listener.ended(job, done)
+        finally:
+            for run in marks.values():
+                run.unmark()
+
+    def _apart(self, job: Job, perform: Callable[[Job], Done], listener: Listener) -> Done:
+        """Do a job that may have taken the last driver with it in a process of its own."""
+        ending = Alone(self.threads, None)(perform, job)
+        if ending.fatal:
+            raise RunError(ending.fatal)
+        return ending.done or listener.lost(job, ending.reason, ending.trace)
 
     def _in_workers(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
         waiting = list(jobs)

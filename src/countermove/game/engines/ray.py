@@ -67,8 +67,8 @@ class RayEngine:
     """Hands tasks to Ray workers, a bounded number at a time. The driver alone decides what is retried.
 
     config: the audit's engine table.
-    threads: CPUs that a task asks for.
-    device: "cpu" or "cuda"; on the latter a task asks for one GPU unless the configuration says how much of one.
+    threads: of each of a task's processes; a task asks for as many CPUs as it has threads.
+    device: "cpu" or "cuda"; on the latter a process asks for one GPU unless the configuration says what a task takes.
 
     Raises:
         ConfigError: when Ray is not installed.
@@ -77,8 +77,8 @@ class RayEngine:
     def __init__(self, config: EngineConfig, threads: int, device: str = "cpu") -> None:
         if find_spec("ray") is None:
             raise ConfigError("engine 'ray' needs Ray, which is not installed here: pip install countermove[ray]")
-        self.config, self.threads = config, threads
-        self.gpus = config.gpus if config.gpus is not None else float(device == "cuda")
+        self.config, self.threads, self.cpus = config, threads, threads * config.processes
+        self.gpus = config.gpus if config.gpus is not None else float((device == "cuda") * config.processes)
         self._looked, self._fits = -_LOOK_AGAIN, 1
 
     def run(self, jobs: Sequence[Job], perform: Callable[[Job], Done], listener: Listener) -> None:
@@ -91,7 +91,7 @@ class RayEngine:
         """
         if not jobs:
             return
-        with _cluster(self.config, self.threads) as ray, _quiet(ray):
+        with _cluster(self.config, self.cpus) as ray, _quiet(ray):
             self._check(ray)
             try:
                 self._play(ray, jobs, perform, listener)
@@ -104,7 +104,7 @@ class RayEngine:
         single: deque[_Attempt] = deque()
         flying: dict[Any, _Attempt] = {}
         driver = version("countermove"), sys.path
-        remote = ray.remote(max_retries=0, num_cpus=self.threads)(_watch)
+        remote = ray.remote(max_retries=0, num_cpus=self.cpus)(_watch)
 
         def start(attempt: _Attempt) -> None:
             job = replace(attempt.job, notes={**attempt.notes, "engine": "ray"})
@@ -165,7 +165,7 @@ class RayEngine:
 
     def _fit(self, node: Mapping[str, Any]) -> int:
         """Return how many tasks a node can hold at a time."""
-        asked = {"CPU": self.threads, "GPU": self.gpus, "memory": self.config.memory or 0}
+        asked = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.config.memory or 0}
         return int(min(_of(node, name) / amount for name, amount in asked.items() if amount))
 
     def _check(self, ray: Any) -> None:
@@ -173,7 +173,8 @@ class RayEngine:
         nodes = _nodes(ray)
         if any(self._fit(node) for node in nodes):
             return
-        asked = f"engine.threads = {self.threads}, gpus = {self.gpus:g}, memory = {self.config.memory or 0} bytes"
+        each = f"engine.threads = {self.threads}, processes = {self.config.processes}"
+        asked = f"{each}, gpus = {self.gpus:g}, memory = {self.config.memory or 0} bytes"
         have = (f"{_of(n, 'CPU'):g} CPUs, {_of(n, 'GPU'):g} GPUs, {_of(n, 'memory'):.0f} bytes" for n in nodes)
         raise ConfigError(f"no node of the Ray cluster can hold a task that asks for {asked}; it has {'; '.join(have)}")
 
@@ -226,7 +227,7 @@ def _of(node: Mapping[str, Any], name: str) -> float:
 
 
 @contextlib.contextmanager
-def _cluster(config: EngineConfig, threads: int) -> Iterator[Any]:
+def _cluster(config: EngineConfig, cpus: int) -> Iterator[Any]:
     """Connect to the cluster that is asked for, or start one of this machine; give the module `ray`."""
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address != "local":
@@ -245,7 +246,7 @@ def _cluster(config: EngineConfig, threads: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
         return
-    with private_cluster(max(os.cpu_count() or 1, (config.workers or 1) * threads)) as ray:
+    with private_cluster(max(os.cpu_count() or 1, (config.workers or 1) * cpus)) as ray:
         yield ray
 
 

@@ -1,0 +1,115 @@
+"""One task by several processes of one machine, started by torchrun: a training's batches are divided among them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from countermove.errors import CountermoveError, RunError
+
+if TYPE_CHECKING:
+    from countermove.game.run import Done, Job
+
+_PRIVATE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""Processes meet in a file, not at a port that listens to the world, and talk over the loopback."""
+_PATIENCE = timedelta(days=7)
+"""How long one process waits for another; torchrun ends all when one ends badly, `engine.timeout` when all hang."""
+_ANSWER = "answer.json"
+
+
+@dataclass(frozen=True)
+class Torchrun:
+    """Performs a task in several processes. To be called in a process that may be killed with them.
+
+    perform:   what the first does.
+    accompany: what the others do: from a job and a folder of their own to the same work, of which nothing is kept.
+    processes: how many; on GPUs each has its own.
+    """
+
+    perform: Callable[[Job], Done]
+    accompany: Callable[[Job, Path], Callable[[], None]]
+    processes: int
+
+    def __call__(self, job: Job) -> Done:
+        """Perform a task; when one of the processes dies, this one ends in the same way.
+
+        Raises:
+            RunError: when the store cannot be written.
+        """
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+        os.environ.update({name: os.environ.get(name, value) for name, value in _PRIVATE.items()})
+        with tempfile.TemporaryDirectory(prefix="countermove-torchrun-") as folder:
+            place = Path(folder)
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=self.processes,
+                run_id=job.task.key,
+                rdzv_backend="c10d",
+                rdzv_endpoint=str(place / "agent"),
+                rdzv_configs={"store_type": "file"},
+                max_restarts=0,
+                start_method="spawn",
+                local_addr="127.0.0.1",
+            )
+            try:
+                elastic_launch(config, _one_of_them)(self, job, folder)
+            except ChildFailedError as error:
+                if not (place / _ANSWER).exists():
+                    _end_as(error.get_first_failure()[1].exitcode)
+            return _read_answer(place / _ANSWER)
+
+
+def _one_of_them(told: Torchrun, job: Job, folder: str) -> None:
+    """Perform or accompany a task as one of several processes."""
+    import torch
+    import torch.distributed as dist
+
+    place, rank, on_gpu = Path(folder), int(os.environ["RANK"]), job.rules.device == "cuda"
+    job = replace(job, notes={**job.notes, "processes": told.processes})
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{place / 'processes'}",
+        rank=rank,
+        world_size=told.processes,
+        timeout=_PATIENCE,
+    )
+    work = told.accompany(job, place / str(rank)) if rank else partial(_answer, told.perform, job, place / _ANSWER)
+    dist.barrier()  # before anything that the others copied is changed
+    work()
+    dist.destroy_process_group()
+
+
+def _answer(perform: Callable[[Job], Done], job: Job, path: Path) -> None:
+    try:
+        told = {"done": asdict(perform(job))}
+    except CountermoveError as error:
+        told = {"fatal": str(error)}
+    path.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _read_answer(path: Path) -> Done:
+    from countermove.game.run import Done
+
+    told = json.loads(path.read_text(encoding="utf-8"))
+    if "fatal" in told:
+        raise RunError(told["fatal"])
+    return Done(**told["done"])
+
+
+def _end_as(code: int) -> NoReturn:
+    """End this process as another one ended."""
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code if code > 0 else 1)
