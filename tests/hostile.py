@@ -145,6 +145,15 @@ def zip_of(name: str, packed: bytes, size: int, *, method: int = 8, crc: int = 0
     return local + central + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0)
 
 
+def many_scans_jpeg(scans: int = 20_000, side: int = 7000) -> bytes:
+    """A progressive JPEG that goes over all of its 49 million claimed pixels again and again."""
+    whole = bytearray(encoded(noise(64, 64), "JPEG", progressive=True))
+    size = whole.index(b"\xff\xc2") + 5
+    whole[size : size + 4] = struct.pack(">HH", side, side)
+    last = whole.rindex(b"\xff\xda")
+    return bytes(whole[:last] + whole[last:-2] * scans + whole[-2:])
+
+
 def npy_header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
     """The beginning of an .npy file with a header of our choice."""
     body = text.encode()

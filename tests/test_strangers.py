@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import hostile
+from tests.zip_quine import zip_quine
 
 CAP = 2**30
 """Bytes that reading one file may take, whatever it says of itself, beyond what the libraries take."""
@@ -199,6 +200,7 @@ FILES: dict[str, tuple[str, Build]] = {
     "animated.png": ("picture", file("x.png", lambda: hostile.animated("PNG"))),
     "gif.png": ("picture", file("x.png", lambda: hostile.animated("GIF"))),
     "cut.jpg": ("picture", file("x.jpg", lambda: hostile.encoded(hostile.noise(), "JPEG")[:200])),
+    "many-scans.jpg": ("picture", file("x.jpg", hostile.many_scans_jpeg)),
     "lying.webp": ("picture", file("x.webp", b"RIFF\xff\xff\xff\xffWEBPVP8L\xff\xff\xff\xff/")),
     "link-out.png": ("pictures", link("../secret.png", "a.png")),
     "link-to-folder": ("pictures", link("..", "a")),
@@ -226,6 +228,7 @@ FILES: dict[str, tuple[str, Build]] = {
     "odd-packing.npz": ("npz", file("x.npz", hostile.zip_of("x_train.npy", b"\0" * 50, 2**31, method=14))),
     "travelling.npz": ("npz", with_canary("x.npz", travelling_npz)),
     "nested.npz": ("npz", file("x.npz", nested_zip)),
+    "quine.npz": ("npz", file("x.npz", lambda: zip_quine("x_train.npy"))),
     # pickles
     "objects-that-call": (
         "conversion",
@@ -253,6 +256,7 @@ FILES: dict[str, tuple[str, Build]] = {
     "calling-tree.pt": ("tree", with_canary("x.pt", torch_zip(lambda at: pickle.dumps({"a": Touches(at)}, 2)))),
     "tar.pt": ("state", with_canary("x.pt", torch_tar)),
     "bomb.pt": ("state", file("x.pt", lambda: hostile.zip_of("w/data.pkl", hostile.zeros_deflated(3000), 3000 << 20))),
+    "quine.pt": ("state", file("x.pt", lambda: zip_quine("x/data.pkl"))),
     "memo-bomb.pt": ("state", with_canary("x.pt", torch_zip(lambda _: hostile.MEMO_BOMB))),
     "long-header.safetensors": ("state", file("x.safetensors", hostile.safetensors_of(b"{}", length=2**63))),
     "cut-header.safetensors": ("state", file("x.safetensors", hostile.safetensors_of(b"{}", length=50_000_000))),
@@ -386,6 +390,12 @@ def test_what_cannot_be_believed_is_left_out(name: str, ends: dict[str, tuple[st
     how, words, peak = ends[name]
     assert how in {"read", "nothing"}, words
     assert peak < CAP
+
+
+def test_the_quine_holds_itself() -> None:
+    whole = zip_quine("x_train.npy")
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.read("x_train.npy") == whole
 
 
 def test_the_checks_would_see_a_reader_that_obeys(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ _DAMAGE = (
 """Everything Pillow was seen to raise, or documents, on damaged input."""
 
 _ORIENTATION = 0x0112
+_SCAN = b"\xff\xda"
+"""Begins a scan; inside of one, the first byte is always followed by another one."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,16 +55,19 @@ _TURNS = {
 class Limits:
     """What a picture file may cost, checked before it is decoded.
 
-    max_pixels: width times height as the header states them.
-    max_bytes:  size of the file.
+    max_pixels:  width times height as the header states them.
+    max_bytes:   size of the file.
+    max_scanned: of a JPEG: pixels times scans. A file of usual software has ten scans or so; every one of them may go
+                 over all pixels again and take a few bytes.
     """
 
     max_pixels: int = 50_000_000
     max_bytes: int = 512 * 2**20
+    max_scanned: int = 2_000_000_000
 
     def __post_init__(self) -> None:
-        if self.max_pixels < 1 or self.max_bytes < 1:
-            raise ConfigError(f"limits must be at least 1; got {self.max_pixels} pixels and {self.max_bytes} bytes")
+        if min(self.max_pixels, self.max_bytes, self.max_scanned) < 1:
+            raise ConfigError(f"limits must be at least 1; got {self}")
 
 
 def decode_picture(data: bytes, *, name: str, limits: Limits | None = None) -> np.ndarray:
@@ -96,6 +101,8 @@ def decode_picture(data: bytes, *, name: str, limits: Limits | None = None) -> n
             )
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise DataError(f"{name} is animated ({frames} frames); save the one frame you mean as a PNG")
+        if opener is JpegImageFile and width * height * (scans := data.count(_SCAN)) > limits.max_scanned:
+            raise DataError(f"{name} is a JPEG that goes over {width} x {height} pixels in {scans} scans; save it anew")
         if opener is PngImageFile:
             _check_png(data)
         picture.load()
