@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from countermove.game.cheapest import PRICES, cheapest_breaking
 from countermove.game.results import Results, Row
 from countermove.game.store import RunFolder
-from countermove.report.source import read_report
+from countermove.report.source import Report, read_report
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -90,6 +91,7 @@ STUDIES = (
     "ir-owners",
     "ft-tasks",
     "ft-price-pictures",
+    "ft-price-faces",
 )
 SEEN = """features='small(network="small-cnn(width=0.5)")'"""
 NEAR = """box=near-black, features="small(build=1, network='small-pooled(width=0.5)')\""""
@@ -102,6 +104,9 @@ SIFT, WHOLE = "local(words=500)", ("global", "global(descriptor=gist, side=64)")
 WORDS, SHORT = "critical-layers(layers=[bert.embeddings.word_embeddings])", "sst-2(rows=8000)"
 POISONED = ("linear-separable", CLASS_WISE)
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
+KNOWN, UNKNOWN = CLOAKS[0], CLOAKS[2]
+TOOLS = '["pgd(extractors=[plain])"]'
+FACES_ADAPTED = ("", "adaptation=mask, ", "adaptation=lora, ", "adaptation=bitfit, ")
 SHOWN = {
     "unlearnable": ("accuracy",),
     "recommender": ("hr_before", "hr_after", "prediction_shift", "p_value", "availability", "clean_hr"),
@@ -117,6 +122,8 @@ SHOWN_BESIDES = {
     "em-faces": ("moved_class_accuracy", "verification_auc"),
     "pp-trainers": ("detection_auc", "onset_error", "flagged"),
 }
+PRICED = ("ft-price-pictures", "ft-price-faces")
+"""Studies of prices: their tables show what a reply takes, and the cheapest that still breaks a move is named."""
 CLAIMS = {
     "first-slice": (
         Claim("none", "none", at_least=0.66),
@@ -196,6 +203,10 @@ CLAIMS = {
         *(Claim(move, "fine-tuning(clean=2000)", metric="payoff", at_most=0.2) for move in POISONED),
         *(Claim(move, "fine-tuning(adaptation=mask, clean=2000)", metric="payoff", at_most=0.3) for move in POISONED),
     ),
+    "ft-price-faces": (
+        *(Claim(cloak, metric="payoff", at_least=0.5) for cloak in (KNOWN, UNKNOWN)),
+        *(Claim(KNOWN, f"adaptive({how}known={TOOLS})", metric="payoff", at_most=0.13) for how in FACES_ADAPTED),
+    ),
     "pp-trainers": (
         *(Claim("nat-i", "detector", model=model, metric="detection_auc", at_least=0.9) for model in FUSING),
     ),
@@ -221,7 +232,7 @@ def publish(study: str, claims: Sequence[Claim]) -> int:
         shutil.copyfile(run / name, folder / name)
     rows = [(claim, _values(report.results, claim)) for claim in claims]
     missed = sum(not claim.holds(fmean(values)) for claim, values in rows)
-    (folder / "README.md").write_text(_page(study, report.results, report.verdict.sentence, rows), encoding="utf-8")
+    (folder / "README.md").write_text(_page(study, report, rows), encoding="utf-8")
     return missed
 
 
@@ -256,16 +267,19 @@ def _rows(results: Results, data: str, model: str, move: str, countermove: str) 
     return [row for row in results.rows if row.ok and wanted.items() <= vars(row.setting).items()]
 
 
-def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Claim, list[float]]]) -> str:
+def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]]) -> str:
+    results = report.results
     facts = next(row.record["environment"] for row in results.rows if row.ok)
     seeds = ", ".join(map(str, results.config.seeds))
     lines = [f"# {study}", "", f"`countermove audit {study}`, seeds {seeds}, {_machine()}.", ""]
     lines += [
         ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None) + ".",
         "",
-        sentence,
+        report.verdict.sentence,
         "",
     ]
+    if study in PRICED:
+        lines += _cheapest(report)
     if rows:
         lines += [
             "| move | countermove | model | number | asked | measured (mean) | each seed | holds |",
@@ -278,15 +292,32 @@ def _page(study: str, results: Results, sentence: str, rows: Sequence[tuple[Clai
             lines.append(f"| {' | '.join(place)} | {fmean(values):.3g} | {each} | {verdict} |")
         lines.append("")
     shown = (*SHOWN[results.config.arena], *SHOWN_BESIDES.get(study, ()))
-    head = ["data", "model", "move", "countermove", *shown, "payoff", "seconds a cell", "seconds for the move"]
+    prices = PRICES if study in PRICED else ()
+    head = ["data", "model", "move", "countermove", *shown, "payoff", *(name.replace("_", " ") for name in prices)]
+    head += ["seconds a cell", "seconds for the move"]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     axes = [results.axis(name) for name in ("data", "model", "move", "countermove")]
     for place in itertools.product(*axes):
-        lines += _line(place, shown, _rows(results, *place))
+        lines += _line(place, shown, prices, _rows(results, *place))
     return "\n".join([*lines, "", "Means over seeds. Mini-scale numbers are not the papers' numbers.", ""])
 
 
-def _line(place: Sequence[str], shown: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def _cheapest(report: Report) -> list[str]:
+    """Return the cheapest reply that breaks each move, by each price."""
+    lines = ["| move | cheapest in | reply that breaks it | beyond no countermove | leaves |", "|---" * 5 + "|"]
+    cheapest = cheapest_breaking(report.verdict, report.results.arena.yardstick)
+    for found in cheapest:
+        reply = " with ".join(filter(None, [found.reply.countermove, found.reply.model]))
+        price = found.price.replace("_", " ")
+        lines.append(f"| {found.move} | {price} | {reply} | {found.amount:,.0f} | {found.payoff.point:.2f} |")
+    broken = {found.move for found in cheapest}
+    for move in report.verdict.moves:
+        if move.move not in broken:
+            lines.append(f"| {move.move} | | none of these: {move.state} | | |")
+    return [*lines, ""]
+
+
+def _line(place: Sequence[str], shown: Sequence[str], prices: Sequence[str], rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     moved = place[2] != "none"
@@ -294,6 +325,7 @@ def _line(place: Sequence[str], shown: Sequence[str], rows: Sequence[Row]) -> li
     cells = [
         *(_mean([row.metrics[name] for row in rows if name in row.metrics]) for name in shown),
         _mean(payoffs) if moved else "",
+        *(f"{fmean(row.record['price'][name] for row in rows):,.0f}" for name in prices),
         f"{fmean(row.record['price']['seconds'] for row in rows):.0f}",
         f"{fmean(row.record['move_cost']['seconds'] for row in rows):.1f}" if moved else "",
     ]
