@@ -299,6 +299,24 @@ def test_access_says_what_a_mover_knew(played: tuple[Summary, Results]) -> None:
         assert results.arena.access(setting) == access, (model, move)
 
 
+def test_critical_layers_of_an_extractor_are_measured_on_the_trainers_photos(tmp_path: Path) -> None:
+    ways = ("critical-layers(share=0.6)", "critical-layers(by=rewinding, share=0.6, steps=3)")
+    replies = [
+        METHODS.compose("countermove", f"adaptive(adaptation='{way}', epochs=1, examples=40, photos=1)").spelling
+        for way in ways
+    ]
+    table = {**TABLE, "moves": [NOISE], "countermoves": replies, "models": [NEAREST]}
+    results = load_results(play(resolve(make_config(table)), tmp_path / "audit").run)
+    gradients, rewinding = (row(results, NOISE, reply, NEAREST).price for reply in replies)
+    arena = results.arena
+    assert isinstance(arena, Faces)
+    blank = read_extractor(OWN, "test")[1].blank(arena.faces(results.config.data[0]), seed=0)
+    size = sum(parameter.numel() for parameter in blank.parameters())
+    for one in (gradients, rewinding):
+        assert 0 < one["parameters_changed"] <= 0.6 * size
+    assert rewinding["samples"] > gradients["samples"] > 40
+
+
 def test_the_price_is_what_a_reply_costs_beyond_none(played: tuple[Summary, Results]) -> None:
     results = played[1]
     for r in results.rows:

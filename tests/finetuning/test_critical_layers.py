@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from countermove.errors import ConfigError
+from countermove.errors import ConfigError, DataError
+from countermove.finetuning.adaptation import check_adaptation, identity, read_adaptation
 from countermove.finetuning.critical_layers import (
+    SENSITIVITY_BATCHES,
     CountedLosses,
     choose,
     first_or_last,
@@ -18,6 +20,7 @@ from countermove.finetuning.critical_layers import (
     hold_statistics,
     rewinding_sensitivity,
     train_only,
+    trained_and_rewound,
     within,
 )
 
@@ -113,6 +116,103 @@ def test_counted_losses_count_what_went_through() -> None:
     counted = CountedLosses(lambda net: ((loss, 16) for loss in losses(net)))
     gradient_sensitivity(network(), counted)
     assert counted.samples == 3 * 16
+
+
+class SteepAndGentle(nn.Module):
+    """Two numbers: the gradient of one is ten times as large, and soon nothing is left to gain by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steep, self.gentle = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.steep.weight)
+        nn.init.zeros_(self.gentle.weight)
+
+    def forward(self, given: Tensor) -> Tensor:
+        return 0.1 * torch.tanh(1000 * self.steep(torch.ones_like(given))) + self.gentle(given)
+
+
+def planted(batches: int = 3) -> CountedLosses:
+    given = torch.randn(batches, 16, 1, generator=torch.Generator().manual_seed(0))
+    given -= given.mean(1, keepdim=True)
+    return CountedLosses(lambda net: ((functional.mse_loss(net(x), x + 0.1), len(x)) for x in given))
+
+
+def test_rewinding_finds_what_carries_the_task_where_gradients_point_elsewhere() -> None:
+    chosen, counted = {}, {}
+    for by in ("gradients", "rewinding"):
+        net, losses = SteepAndGentle(), planted()
+        way = read_adaptation(f"critical-layers(by={by}, lr=0.05, share=0.5, steps=40)")
+        facts = way.begin(net, losses=losses, seed=0).finish().facts
+        assert not any(parameter.any() for parameter in net.parameters()), "measuring changes nothing"
+        chosen[by], counted[by] = facts["layers"], losses.samples
+    assert chosen == {"gradients": ["steep"], "rewinding": ["gentle"]}
+    assert counted["gradients"] == 3 * 16
+    assert counted["rewinding"] == (40 + 3 * (1 + 2)) * 16, "every look at a batch is paid"
+
+
+def test_a_copy_is_trained_with_what_it_passes_through() -> None:
+    net, head = network(), nn.Linear(3, 3)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    before = head.weight.clone()
+    seen: list[Tensor] = []
+
+    def batches(module: nn.Module) -> Iterator[tuple[Tensor, int]]:
+        for loss in losses(nn.Sequential(module, head)):
+            seen.append(head.weight.detach().clone())
+            yield loss, 16
+
+    found = trained_and_rewound(net, CountedLosses(batches, beside=head), steps=20, lr=0.02)
+    assert max(found.values()) > 0.01, "through a head of zeros that stays, no block could matter"
+    assert not torch.equal(seen[-1], before)
+    assert torch.equal(head.weight, before), "it is put back"
+
+
+def test_no_more_batches_are_measured_than_said() -> None:
+    counted = planted(batches=3 * SENSITIVITY_BATCHES)
+    gradient_sensitivity(SteepAndGentle(), counted)
+    assert counted.samples == 16 * SENSITIVITY_BATCHES
+    counted = planted(batches=3 * SENSITIVITY_BATCHES)
+    trained_and_rewound(SteepAndGentle(), counted, steps=5, lr=0.01)
+    assert counted.samples == 16 * (5 + 3 * SENSITIVITY_BATCHES)
+
+
+def test_a_copy_that_diverges_or_sees_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="not finite; lower lr"):
+        trained_and_rewound(SteepAndGentle(), planted(), steps=2, lr=1e30)
+    for measured in (gradient_sensitivity, lambda net, none: trained_and_rewound(net, none, steps=1, lr=0.1)):
+        with pytest.raises(ConfigError, match="there is none"):
+            measured(SteepAndGentle(), lambda _: ())
+
+
+def test_how_layers_are_measured_is_keyed_where_it_is_said() -> None:
+    """Keys of what was played before rewinding could be asked for stay what they were."""
+    assert set(identity("critical-layers(share=0.4)")["settings"]) == {
+        "layers",
+        "first",
+        "last",
+        "share",
+        "without",
+        "lr",
+    }
+    assert check_adaptation("critical-layers(by=gradients, share=0.4)") == "critical-layers(share=0.4)"
+    told = identity("critical-layers(by=rewinding, share=0.4)")
+    assert told["settings"]["by"] == "rewinding"
+    assert told["spelling"] == "critical-layers(by=rewinding, share=0.4)"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "told"),
+    [
+        ("critical-layers(by=rewind)", "'gradients' or 'rewinding'"),
+        ("critical-layers(by=rewinding, last=1)", "not measured"),
+        ("critical-layers(by=rewinding, steps=0)", "at least 1"),
+    ],
+)
+def test_what_cannot_be_measured(spelled: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_adaptation(spelled)
 
 
 def test_first_and_last_blocks() -> None:

@@ -31,6 +31,9 @@ DEEP, ATT, VOTE = (
     for name in ("deep-sets", "att-mil", "majority-vote")
 )
 POISON = METHODS.compose("move", "poisoned-training(pivot='nat-i(choice=best)')").spelling
+REWOUND = METHODS.compose(
+    "countermove", "adversarial-training(adaptation='critical-layers(by=rewinding, share=0.6, steps=3)')"
+).spelling
 TABLE: dict[str, Any] = {
     "arena": "profiles",
     "data": DATA,
@@ -50,6 +53,7 @@ TABLE: dict[str, Any] = {
         "adversarial-training",
         "adversarial-training(known=[random-items], share=0.5)",
         "adversarial-training(adaptation=bitfit)",
+        REWOUND,
         "detector(epochs=30)",
         "detector(drop=false, epochs=30)",
         "self-training",
@@ -78,7 +82,7 @@ def row(results: Results, move: str, countermove: str = "none", model: str = DEE
 def test_every_cell_is_played(played: tuple[Summary, Results]) -> None:
     _, results = played
     assert {r.status for r in results.rows} == {"ok"}
-    assert len(results.rows) == 9 * 9 * 2
+    assert len(results.rows) == 9 * 10 * 2
 
 
 def test_units_are_the_test_profiles_and_payoffs_their_losses(played: tuple[Summary, Results]) -> None:
@@ -155,6 +159,9 @@ def test_adversarial_training_costs_samples_and_clean_profiles(played: tuple[Sum
     assert adapted.price["clean_examples"] == trained.price["clean_examples"]
     assert 0 < adapted.price["parameters_changed"] < row(results, BEST).record["price"]["parameters_changed"] / 4
     assert adapted.price["bytes_stored"] > 0, "the change, beside the profiler that was there before"
+    measured = row(results, BEST, REWOUND)
+    assert 0 < measured.price["parameters_changed"] <= 0.6 * row(results, BEST).record["price"]["parameters_changed"]
+    assert measured.price["samples"] > adapted.price["samples"], "measuring is paid"
 
 
 def test_poison_is_in_the_training_and_nobody_moves_later(played: tuple[Summary, Results]) -> None:

@@ -69,10 +69,16 @@ FEW = METHODS.compose(
 ).spelling
 
 
+MEASURED = METHODS.compose(
+    "countermove",
+    "adapted(adaptation='critical-layers(by=rewinding, share=0.6, steps=3)', epochs=2, examples=30, pictures=20)",
+).spelling
+
+
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Results:
     torch.set_num_threads(1)
-    replies = ["adapted(epochs=2, pictures=20)", FEW]
+    replies = ["adapted(epochs=2, pictures=20)", FEW, MEASURED]
     table = TABLE | {"countermoves": replies, "moves": [PIRE], "models": [NEURAL]}
     return load_results(play(resolve(make_config(table)), tmp_path_factory.mktemp("run") / "audit").run)
 
@@ -156,6 +162,12 @@ def test_an_adapted_backbone_costs_and_is_its_own(adapted: Results) -> None:
     assert few.price["clean_examples"] == 30
     assert 0 < few.price["samples"] < found.price["samples"]
     assert 0 < few.price["bytes_stored"] < found.price["bytes_stored"] / 8, "at most a bit for each weight"
+
+
+def test_critical_layers_of_a_backbone_are_measured_on_the_owners_pictures(adapted: Results) -> None:
+    found, few, whole = (row(adapted, PIRE, r) for r in (MEASURED, FEW, "adapted(epochs=2, pictures=20)"))
+    assert 0 < found.price["parameters_changed"] <= 0.6 * whole.price["parameters_changed"]
+    assert found.price["samples"] > few.price["samples"], "measuring is paid"
 
 
 def test_access_is_white_on_the_engines_own_backbone(played: tuple[Summary, Results]) -> None:

@@ -21,6 +21,7 @@ from countermove.tasks.panels import paired_gap
 from countermove.tasks.play import MOVED
 
 FULL, LAST, SHARE = "full(lr=0.003)", "critical-layers(last=1, lr=0.003)", "critical-layers(lr=0.003, share=0.3)"
+REWOUND = "critical-layers(by=rewinding, lr=0.003, share=0.3, steps=5)"
 MASK, LORA, BIASES = "mask(embeddings=true)", "lora(lr=0.01, rank=2)", "bitfit(lr=0.01)"
 DATA = "planted-words(test=100, topics=2, train=200)"
 
@@ -30,7 +31,7 @@ def audit(tiny: Path, **changes: object) -> dict[str, object]:
         "arena": "tasks",
         "data": [DATA],
         "moves": ["none"],
-        "countermoves": [FULL, LAST, SHARE, MASK, LORA, BIASES],
+        "countermoves": [FULL, LAST, SHARE, REWOUND, MASK, LORA, BIASES],
         "models": [f"public-bert(full_lr=0.003, weights={tiny})"],
         "seeds": [0],
         "training": {"epochs": 6, "batch_size": 16},
@@ -82,6 +83,13 @@ def test_what_is_stored_shrinks_from_way_to_way(results: Results) -> None:
     assert changed["none"] < changed[BIASES] < changed[LAST] < changed[FULL]
     assert stored[MASK] - 4 * head < (whole["bytes_full"] - 4 * head) / 32 * 1.05 + 6000, "a bit a number at most"
     assert 0 < row(results, MASK).metrics["sparsity"] < 1
+
+
+def test_measuring_sensitivity_is_paid(results: Results) -> None:
+    price = {reply: row(results, reply).record["price"] for reply in (LAST, SHARE, REWOUND)}
+    assert price[SHARE]["samples"] == price[LAST]["samples"] + 8 * 16
+    blocks = len([name for name in row(results, LAST).record["tables"] if name.startswith(MOVED)])
+    assert price[REWOUND]["samples"] == price[LAST]["samples"] + (5 + 8 * (1 + blocks)) * 16
 
 
 def test_only_the_chosen_layers_move(results: Results) -> None:

@@ -22,6 +22,8 @@ BIASES = f"fine-tuning(adaptation=bitfit, clean=200, {OWN})"
 GRAY = f"gray+fine-tuning(clean=200, {OWN})"
 HEAD = f"fine-tuning(adaptation='critical-layers(share=0.4)', clean=200, eps=4/255, {OWN})"
 
+REWOUND = f"fine-tuning(adaptation='critical-layers(by=rewinding, share=0.4, steps=3)', clean=200, {OWN})"
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
@@ -29,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         "arena": "unlearnable",
         "data": ["cifar10-mini"],
         "moves": ["random(form=class)"],
-        "countermoves": ["none", FULL, MASK, BIASES, GRAY, HEAD],
+        "countermoves": ["none", FULL, MASK, BIASES, GRAY, HEAD, REWOUND],
         "models": ["small-cnn(width=0.1)"],
         "seeds": [0],
         "training": {"epochs": 1},
@@ -73,6 +75,7 @@ def test_the_price_is_the_fine_tunings_alone(results: Results) -> None:
     assert 0 < biases["parameters_changed"] < full["parameters_changed"] / 5
     assert mask["bytes_stored"] < full["bytes_stored"] / 8
     assert price(results, HEAD)["samples"] == 200 * 6 + 200, "an adversary of five steps, and a look at every layer"
+    assert price(results, REWOUND)["samples"] >= 200 + 3 * 64 + 200 * 2, "a copy is trained and rewound"
 
 
 def test_own_pictures_are_the_ones_that_were_asked_for() -> None:

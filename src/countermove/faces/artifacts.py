@@ -16,13 +16,15 @@ from countermove.faces.extractor import (
     Embedder,
     Extractor,
     fit_embedder,
+    head_and_loss,
     public_examples,
+    raw_features,
     read_extractor,
 )
 from countermove.faces.gallery import Faces
 from countermove.faces.purifying import blank_purifier, fit_purifier
 from countermove.faces.trainer import Adaptation, Detection, Purification
-from countermove.finetuning.pictures import FULL, adamw, begin, some_rows
+from countermove.finetuning.pictures import FULL, adamw, ready, sensitivity_losses, some_rows
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -152,16 +154,28 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
         labels.append(label[faces.person[held["rows"][kept]]])
     both = Examples(pictures=torch.cat(pictures), labels=torch.cat(labels))
     embedder, own = read_embedder(arena, base, desk).requires_grad_(True), extractor.recipe()
-    way, adapting = begin(embedder, asked.adaptation, seed=seed)
-    whole = asked.adaptation == FULL
+    way, whole = ready(asked.adaptation), asked.adaptation == FULL
+    recipe = Recipe(epochs=asked.epochs or own.epochs, lr=(asked.lr or own.lr) if whole else way.lr)
+    drawn = int(torch.randint(2**31, (), generator=generator(seed, "adaptive")))
     began = time.perf_counter()
+    head, criterion = head_and_loss(embedder, people, extractor, seed=drawn)
+    losses = sensitivity_losses(
+        both,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        device=arena.rules.device,
+        head=head,
+        features=raw_features,
+        loss=criterion,
+    )
+    adapting = way.begin(embedder, losses=losses, seed=seed)
     log = fit_embedder(
         embedder,
         both,
         people,
         extractor=extractor,
-        recipe=Recipe(epochs=asked.epochs or own.epochs, lr=(asked.lr or own.lr) if whole else way.lr),
-        seed=int(torch.randint(2**31, (), generator=generator(seed, "adaptive"))),
+        recipe=recipe,
+        seed=drawn,
         steps=extractor.batch_steps(),
         model_steps=extractor.model_steps(),
         optimizer=None if whole else adamw(way),
@@ -172,7 +186,7 @@ def adapt(arena: Arena, task: Task, desk: Desk) -> Crafted:
     save_weights(embedder, desk.folder / WEIGHTS)
     cost = Cost(
         seconds=time.perf_counter() - began,
-        samples=log.samples,
+        samples=log.samples + losses.samples,
         parameters_changed=adapted.parameters_changed,
         bytes_stored=adapted.bytes_stored,
         clean_examples=int(own_rows.sum()),

@@ -22,6 +22,7 @@ from countermove.game.methods import build, load
 from countermove.game.spelling import Named
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.loop import Loss as Criterion
 from countermove.learning.loop import OptimizerOf, Training, train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import EVALUATION_BATCH, Examples, place, to_model
@@ -180,11 +181,10 @@ def fit_embedder(
     checkpoint: Checkpoint | None = None,
 ) -> Training:
     """Train an embedder in place with a fresh head, which is thrown away."""
-    loss, scale, margin = extractor.criterion()
-    model = Trained(embedder, fresh_head(people, embedder.dim, loss, seed, "fit"))
+    head, loss = head_and_loss(embedder, people, extractor, seed=seed)
     few = Examples(pictures=examples.pictures[:100], labels=examples.labels[:100])
     return train(
-        model,
+        Trained(embedder, head),
         examples,
         few,
         recipe=recipe,
@@ -192,11 +192,22 @@ def fit_embedder(
         classes=people,
         steps=tuple(_Labelled(step) for step in steps),
         model_steps=model_steps,
-        loss=_on_labels(margin_loss(loss, scale=scale, margin=margin)),
+        loss=_on_labels(loss),
         optimizer=optimizer,
         device=device,
         checkpoint=checkpoint,
     )
+
+
+def head_and_loss(embedder: Embedder, people: int, extractor: Extractor, *, seed: int) -> tuple[Head, Criterion]:
+    """Return what an embedder is trained against: a fresh head, and the loss of its output and labels."""
+    loss, scale, margin = extractor.criterion()
+    return fresh_head(people, embedder.dim, loss, seed, "fit"), margin_loss(loss, scale=scale, margin=margin)
+
+
+def raw_features(embedder: Any, photos: Tensor) -> Tensor:
+    """Return what a head is given: features before they are normalised in length."""
+    return embedder.raw(photos)
 
 
 def _on_labels(loss: Any) -> Any:

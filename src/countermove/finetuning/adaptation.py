@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import safetensors.torch
 import torch
@@ -23,6 +23,7 @@ from countermove.finetuning.critical_layers import (
     gradient_sensitivity,
     hold_statistics,
     train_only,
+    trained_and_rewound,
     within,
 )
 from countermove.finetuning.delta import Delta, difference
@@ -38,11 +39,12 @@ from countermove.finetuning.masks import (
     take_masks_off,
 )
 from countermove.game import spelling
-from countermove.game.methods import build
+from countermove.game.methods import build, keyed
 from countermove.nets.parts import seeded
 from countermove.nets.weights import first_names
 from countermove.pixels.randomness import generator
 
+Sensitivity = Literal["gradients", "rewinding"]
 WAYS = ("full", "critical-layers", "mask", "lora", "bitfit")
 
 
@@ -128,15 +130,14 @@ def check_adaptation(text: str) -> str:
 
 
 def identity(text: str) -> dict[str, Any]:
-    """Return what of an adaptation enters a key: every setting, its version and that of this room."""
+    """Return what of an adaptation enters a key: its settings, its version and that of this room."""
     way = read_adaptation(text)
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(way).items()}
-    return {"spelling": text, "settings": settings, "version": way.version, "room": finetuning.VERSION}
+    return {"spelling": text, "settings": keyed(way), "version": way.version, "room": finetuning.VERSION}
 
 
 def key_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a reply's request adds to a key: its adaptation's identity, where it names one."""
-    return {"adaptation": identity(asked["adaptation"])} if "adaptation" in asked else {}
+    return {"adaptation": identity(asked["adaptation"])} if asked.get("adaptation") else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +162,26 @@ class CriticalLayers:
 
     layers:  names of blocks or modules, or beginnings of such names.
     first, last: instead: so many of the numbered blocks.
-    share:   instead: the most sensitive blocks that hold at most this share of all numbers, by their gradients on the
-             task's own data before anything is trained.
+    share:   instead: the most sensitive blocks that hold at most this share of all numbers, on the task's own data.
+    by:      what sensitivity is. "gradients": how much a small step of a block's numbers lowers the loss, a number,
+             before anything is trained. "rewinding": a copy is trained in full for a few steps; how much its loss
+             rises when a block alone goes back to the published weights.
+    steps:   of that training, by AdamW at this lr.
     without: blocks that are not chosen, such as embeddings.
     lr:      of AdamW.
+
+    What measuring takes is part of the price. Gradients choose badly in small networks: blocks whose numbers have the
+    largest gradients need not be those that can carry a task.
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("by", "steps")
     layers: tuple[str, ...] = ()
     first: int = 0
     last: int = 0
     share: float = 0.0
+    by: Sensitivity = "gradients"
+    steps: int = 32
     without: tuple[str, ...] = ()
     lr: float = 5e-4
 
@@ -179,6 +189,10 @@ class CriticalLayers:
         ways = [bool(self.layers), bool(self.first or self.last), self.share > 0]
         if sum(ways) > 1 or min(self.first, self.last) < 0 or not 0 <= self.share <= 1:
             raise ConfigError("critical-layers: give layers, or first and last, or a share in (0, 1]; only one of them")
+        if self.by == "rewinding" and sum(ways[:2]):
+            raise ConfigError("critical-layers: named layers are not measured; give by a share, or leave it out")
+        if self.steps < 1:
+            raise ConfigError(f"critical-layers: steps = {self.steps} is refused; a copy is trained for at least 1")
 
     def begin(self, network: nn.Module, *, new: Sequence[str] = (), losses: Loss | None = None, seed: int) -> Adapting:
         """Freeze all but the chosen layers. With no setting at all, half of all numbers may change."""
@@ -195,7 +209,7 @@ class CriticalLayers:
             if losses is None:
                 raise ConfigError("critical-layers: there are no data to measure sensitivity on; name layers")
             network.requires_grad_(True)
-            found = gradient_sensitivity(network, losses)
+            found = self._measured(network, losses, names)
             own = dict(network.named_parameters())
             numbers = {block: sum(own[name].numel() for name in inner) for block, inner in held.items()}
             most = (self.share or 0.5) * sum(own[name].numel() for name in published)
@@ -205,6 +219,11 @@ class CriticalLayers:
         before = _kept(network)
         train_only(network, {*trained, *(name for name in every if inside(name, new))})
         return Adapting(network, _told_whole(network, new, {**facts, "layers": list(blocks(trained))}, before))
+
+    def _measured(self, network: nn.Module, losses: Loss, names: Collection[str]) -> dict[str, float]:
+        if self.by == "rewinding":
+            return trained_and_rewound(network, losses, steps=self.steps, lr=self.lr, names=names)
+        return gradient_sensitivity(network, losses)
 
 
 @dataclass(frozen=True, kw_only=True)

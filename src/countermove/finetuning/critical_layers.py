@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from countermove.errors import ConfigError, did_you_mean
+from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.finetuning.layers import blocks, check_layers, inside, put
 
 Loss = Callable[[nn.Module], Iterable[Tensor]]
@@ -15,19 +18,23 @@ Loss = Callable[[nn.Module], Iterable[Tensor]]
 
 
 class CountedLosses:
-    """Losses of batches, and how many samples went forward and back for them.
+    """Losses of batches, and how many samples went forward and back for them; those that only went forward count, too.
 
     batches: yields a loss and how many samples it is of.
+    beside:  what the losses pass through besides the network, such as a head that is thrown away: trained along
+             wherever a copy of the network is trained.
     """
 
-    def __init__(self, batches: Callable[[nn.Module], Iterable[tuple[Tensor, int]]]) -> None:
-        self._batches, self.samples = batches, 0
+    def __init__(
+        self, batches: Callable[[nn.Module], Iterable[tuple[Tensor, int]]], *, beside: nn.Module | None = None
+    ) -> None:
+        self._batches, self.beside, self.samples = batches, beside, 0
 
     def __call__(self, network: nn.Module) -> Iterator[Tensor]:
         """Yield the losses."""
         for loss, samples in self._batches(network):
-            yield loss
             self.samples += samples
+            yield loss
 
 
 Score = Callable[[], float]
@@ -45,13 +52,13 @@ def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
 
     Args:
         network: on the device that the losses are taken on.
-        losses: yields the loss of one batch after another.
+        losses: yields the loss of one batch after another; the first SENSITIVITY_BATCHES count.
     """
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     sums = [torch.zeros_like(p, dtype=torch.float32) for _, p in parameters]
     modes, count = [(module, module.training) for module in network.modules()], 0
     network.eval()
-    for loss in losses(network):
+    for loss in islice(losses(network), SENSITIVITY_BATCHES):
         found = torch.autograd.grad(loss, [p for _, p in parameters], allow_unused=True)
         for total, gradient in zip(sums, found, strict=True):
             if gradient is not None:
@@ -60,7 +67,7 @@ def gradient_sensitivity(network: nn.Module, losses: Loss) -> dict[str, float]:
     for module, mode in modes:
         module.training = mode
     if not count:
-        raise ConfigError("sensitivity is measured on batches, and there is none")
+        raise _no_batch()
     mean = {name: total / count for (name, _), total in zip(parameters, sums, strict=True)}
     return {
         block: float(sum(mean[name].abs().sum() for name in held)) / sum(mean[name].numel() for name in held)
@@ -87,6 +94,62 @@ def rewinding_sensitivity(network: nn.Module, base: Mapping[str, Tensor], score:
         found[block] = best - score()
         put(own, kept)
     return found
+
+
+def trained_and_rewound(
+    network: nn.Module, losses: Loss, *, steps: int, lr: float, names: Collection[str] | None = None
+) -> dict[str, float]:
+    """Return for every block how much the loss rises when it alone goes back, after a copy was trained for some steps.
+
+    AdamW trains the whole copy in evaluation mode, batch after batch of the losses, from the start where they end. The
+    loss is then taken on the first SENSITIVITY_BATCHES, once and once a block. The network is left as it was.
+
+    Args:
+        network: on the device that the losses are taken on.
+        losses: yields the loss of one batch after another, of the network as it stands by then.
+        steps: batches that the copy is trained on.
+        lr: of AdamW.
+        names: of the parameters whose blocks are asked about; None: all.
+
+    Raises:
+        ConfigError: when there is no batch.
+        DataError: when a loss is not finite after the training.
+    """
+    tuned = copy.deepcopy(network).eval().requires_grad_(True)
+    beside: nn.Module | None = getattr(losses, "beside", None)
+    kept = None if beside is None else copy.deepcopy(beside.state_dict())
+    trained = [*tuned.parameters(), *(() if beside is None else beside.parameters())]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+    for loss in islice(_again_and_again(losses, tuned), steps):
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def score() -> float:
+        found = [float(loss.detach()) for loss in islice(losses(tuned), SENSITIVITY_BATCHES)]
+        if not math.isfinite(sum(found)):
+            raise DataError("the copy that sensitivity is measured on diverged: its loss is not finite; lower lr")
+        return -sum(found) / len(found)
+
+    base = {name: p.detach() for name, p in network.named_parameters() if names is None or name in names}
+    sensitivity = rewinding_sensitivity(tuned, base, score)
+    if beside is not None and kept is not None:
+        beside.load_state_dict(kept)
+    return sensitivity
+
+
+def _again_and_again(losses: Loss, network: nn.Module) -> Iterator[Tensor]:
+    while True:
+        empty = True
+        for loss in losses(network):
+            empty = False
+            yield loss
+        if empty:
+            raise _no_batch()
+
+
+def _no_batch() -> ConfigError:
+    return ConfigError("sensitivity is measured on batches, and there is none")
 
 
 def choose(sensitivity: Mapping[str, float], sizes: Mapping[str, int], *, most: float) -> list[str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from countermove.finetuning.adaptation import Adaptation, Adapted, Adapting, Lora, needs_peft, read_adaptation
-from countermove.finetuning.critical_layers import SENSITIVITY_BATCHES, CountedLosses, Loss
+from countermove.finetuning.adaptation import Adaptation, Adapted, Lora, needs_peft, read_adaptation
+from countermove.finetuning.critical_layers import CountedLosses
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.loop import Loss as Criterion
 from countermove.learning.loop import OptimizerOf, Training, train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, place, to_model
@@ -31,16 +32,16 @@ def adamw(way: Adaptation) -> OptimizerOf:
     return make
 
 
-def begin(network: nn.Module, adaptation: str, *, losses: Loss | None = None, seed: int) -> tuple[Adaptation, Adapting]:
-    """Read an adaptation and prepare a network for it, in place.
+def ready(adaptation: str) -> Adaptation:
+    """Read an adaptation and import what it needs, which takes seconds that are no part of a price.
 
     Raises:
-        ConfigError: when it is unknown or does not fit the network.
+        ConfigError: when it is unknown, or what it needs is not installed.
     """
     way = read_adaptation(adaptation)
     if isinstance(way, Lora):
         needs_peft()
-    return way, way.begin(network, losses=losses, seed=seed)
+    return way
 
 
 def fine_tune(
@@ -79,7 +80,8 @@ def fine_tune(
     """
     place(network, device)
     losses = sensitivity_losses(examples, batch_size=recipe.batch_size, seed=seed, device=device)
-    way, adapting = begin(network, adaptation, losses=losses, seed=seed)
+    way = ready(adaptation)
+    adapting = way.begin(network, losses=losses, seed=seed)
     log = train(
         network,
         examples,
@@ -98,16 +100,37 @@ def fine_tune(
     return log, adapting.finish()
 
 
-def sensitivity_losses(examples: Examples, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
-    """Return what yields the losses of a few batches of labelled pictures, to measure sensitivity on."""
+def sensitivity_losses(
+    examples: Examples,
+    *,
+    batch_size: int,
+    seed: int,
+    device: str = "cpu",
+    head: nn.Module | None = None,
+    features: Callable[[nn.Module, Tensor], Tensor] | None = None,
+    loss: Criterion = F.cross_entropy,
+) -> CountedLosses:
+    """Return what yields the losses of batches of labelled pictures, to measure sensitivity on.
+
+    Args:
+        examples: the task's own.
+        batch_size: of every batch but the last.
+        seed: of their order.
+        device: "cpu" or "cuda".
+        head: makes the loss's input from features, where the network alone names nothing; trained along with a copy.
+        features: of a network for pictures [n, 3, H, W]; None: its output.
+        loss: of that and labels [n].
+    """
+    look = features or (lambda network, pictures: network(pictures))
 
     def batches(network: nn.Module) -> Iterator[tuple[Tensor, int]]:
         order = torch.randperm(len(examples), generator=generator(seed, "sensitivity"))
-        for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
-            logits = network(to_model(examples.pictures[index], device))
-            yield F.cross_entropy(logits, examples.labels[index].to(device)), len(index)
+        for index in order.split(batch_size):
+            seen = look(network, to_model(examples.pictures[index], device))
+            output = seen if head is None else head(seen)
+            yield loss(output, examples.labels[index].to(device)), len(index)
 
-    return CountedLosses(batches)
+    return CountedLosses(batches, beside=None if head is None else head.to(device))
 
 
 def some_rows(ids: Sequence[str], most: int) -> Tensor:

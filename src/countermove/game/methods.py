@@ -70,6 +70,11 @@ class Part:
         return {f.name: _plain(getattr(self.method, f.name)) for f in dataclasses.fields(self.method)}
 
     @property
+    def keyed(self) -> dict[str, Any]:
+        """Return what of the settings enters a key."""
+        return keyed(self.method)
+
+    @property
     def spoken(self) -> Named:
         """Return the name with the settings that differ from the defaults."""
         return Named(self.name, {k: v for k, v in self.settings.items() if v != _default(self.method, k)})
@@ -87,7 +92,7 @@ class Composition:
         return spelling.spell([part.spoken for part in self.parts])
 
     def identity(self, *, rehash: bool = False) -> dict[str, Any]:
-        """Return what enters a key: spelling, every setting, versions and the content of files named in settings.
+        """Return what enters a key: spelling, settings, versions and the content of files named in settings.
 
         Args:
             rehash: read those files again, whatever is remembered of them.
@@ -95,7 +100,7 @@ class Composition:
         return {
             "spelling": self.spelling,
             "parts": [
-                {"name": p.name, "settings": p.settings, "version": p.version, **_content(p.method, rehash)}
+                {"name": p.name, "settings": p.keyed, "version": p.version, **_content(p.method, rehash)}
                 for p in self.parts
             ],
         }
@@ -232,6 +237,17 @@ def _number_or_same(value: Any) -> Any:
     """Read a text such as 8/255, which a quoted setting or a table may hold, as its number."""
     number = spelling.read_fraction(value) if isinstance(value, str) else None
     return value if number is None else number
+
+
+def keyed(method: Any) -> dict[str, Any]:
+    """Return what of a method's settings enters a key, as plain data: all of them.
+
+    Only those that its class names in `keyed_when_set` are left out at their defaults: they came after its first
+    results, which stay what they were.
+    """
+    later = getattr(type(method), "keyed_when_set", ())
+    found = {f.name: _plain(getattr(method, f.name)) for f in dataclasses.fields(method)}
+    return {key: value for key, value in found.items() if key not in later or value != _default(method, key)}
 
 
 def read_sheet(name: str, kind: str, arena: str, target: str) -> Sheet:

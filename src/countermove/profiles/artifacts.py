@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from countermove.errors import DataError
-from countermove.finetuning.pictures import adamw, begin
+from countermove.finetuning.adaptation import read_adaptation
+from countermove.finetuning.pictures import adamw, ready
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.scoring import place, warm_up
 from countermove.nets.weights import load_weights, save_weights
@@ -24,7 +25,7 @@ from countermove.pixels.ssim import ssim
 from countermove.profiles.dataset import Profiles, as_float
 from countermove.profiles.detecting import blank_detector, fit_detector
 from countermove.profiles.extractor import ItemNetwork, check_medium, extract, read_extractor
-from countermove.profiles.fitting import fit_bags
+from countermove.profiles.fitting import bag_losses, fit_bags
 from countermove.profiles.pivot import Additions, PivotContext
 from countermove.profiles.plan import Detection, kept
 from countermove.profiles.profiler import Profiler, Reader
@@ -60,6 +61,8 @@ def make_profiler(arena: Arena, task: Task, desk: Desk) -> Crafted:
     data, seed = data_of(arena, task), task.payload["seed"]
     plan = arena.plan(task.payload["through"]["spelling"])
     network = read_extractor_network(arena, task, desk)
+    if task.need("profiler") is not None:
+        ready(task.payload["adaptation"]["spelling"])
     began = time.perf_counter()
     source = Source(arena, task, desk, data, plan.squeezes, network)
     bags, labels = training_bags(arena, task, desk, source)
@@ -106,13 +109,16 @@ def _fine_tuned(
     """
     learned = profiler.looks()[1].learned
     own = reader if learned else Reader(reader.bag)
-    chosen, adapting = begin(own, way, seed=seed)
+    seen, chosen = source.items if learned else source.features, read_adaptation(way)
+    recipe = replace(profiler.recipe(), lr=chosen.lr)
+    losses = bag_losses(seen, bags, labels, recipe=recipe, seed=seed, medium=source.data.medium, device=source.device)
+    adapting = chosen.begin(own, losses=losses, seed=seed)
     fitted = fit_bags(
         own,
-        source.items if learned else source.features,
+        seen,
         bags,
         labels,
-        recipe=replace(profiler.recipe(), lr=chosen.lr),
+        recipe=recipe,
         seed=int(torch.randint(2**31, (), generator=generator(seed, "fine-tuned profiler"))),
         medium=source.data.medium,
         device=source.device,
@@ -121,7 +127,7 @@ def _fine_tuned(
     adapted = adapting.finish()
     accuracy = fitted.train_accuracy[-1] if fitted.train_accuracy else 0.0
     change = Cost(parameters_changed=adapted.parameters_changed, bytes_stored=adapted.bytes_stored)
-    return fitted.samples, accuracy, change
+    return fitted.samples + losses.samples, accuracy, change
 
 
 def training_bags(arena: Arena, task: Task, desk: Desk, source: Source) -> tuple[list[Tensor], Tensor]:

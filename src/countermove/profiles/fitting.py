@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import DataError
+from countermove.finetuning.critical_layers import CountedLosses
 from countermove.learning.loop import OptimizerOf
 from countermove.learning.scoring import place
 from countermove.pixels.randomness import generator as make_generator
@@ -110,6 +111,36 @@ def fit_bags(
                 raise DataError("a profiler's training diverged; lower its lr, or bring its features to a common scale")
     reader.eval()
     return Fitted(samples=int(lengths.sum()) * recipe.epochs, train_accuracy=history)
+
+
+def bag_losses(
+    source: Tensor,
+    bags: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    recipe: BagRecipe,
+    seed: int,
+    medium: Medium,
+    device: str = "cpu",
+) -> CountedLosses:
+    """Return what yields a profiler's losses of batches of profiles, to measure the sensitivity of its layers on.
+
+    Arguments as for `fit_bags`, whose loss it is; classes weigh the same. A sample is an item.
+    """
+    if recipe.copies:
+        labels = labels.repeat_interleave(torch.tensor([len(bag) for bag in bags]))
+        bags = list(torch.cat(list(bags))[:, None])
+    weights = _balance(labels)
+
+    def batches(reader: Any) -> Iterator[tuple[Tensor, int]]:
+        order = torch.randperm(len(bags), generator=make_generator(seed, "sensitivity"))
+        for chosen in order.split(recipe.batch):
+            rows, mask = padded([bags[p] for p in chosen.tolist()])
+            logits = reader(_items(reader, source.to(device), rows.to(device), medium), mask.to(device))
+            each = F.cross_entropy(logits, labels[chosen].to(device), reduction="none")
+            yield (each * weights[chosen].to(device)).mean(), int(mask.sum())
+
+    return CountedLosses(batches)
 
 
 @torch.no_grad()

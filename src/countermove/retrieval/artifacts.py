@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from countermove.errors import DataError
-from countermove.finetuning.pictures import FULL, adamw, begin, some_rows
+from countermove.finetuning.pictures import FULL, adamw, ready, sensitivity_losses, some_rows
 from countermove.game.cell import Cost, Crafted, Desk, Task
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.recipe import Recipe
@@ -21,7 +21,7 @@ from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels.randomness import generator
 from countermove.pixels.selection import pick
 from countermove.retrieval.backbone import Describer, read_backbone
-from countermove.retrieval.backbones.small import Small, fit_describer, public_examples
+from countermove.retrieval.backbones.small import Small, fit_describer, fresh_directions, public_examples
 from countermove.retrieval.backbones.stolen import Stolen
 from countermove.retrieval.collection import Collection, cropped, judged_by
 from countermove.retrieval.engine import Engine, Index
@@ -215,16 +215,26 @@ def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
         pictures += [_sided(one, side)[None] for _, one in own]
         labels.append(torch.tensor([label[row] for row, _ in own], dtype=torch.int64))
     describer = read_describer(arena, base, desk).requires_grad_(True)
-    recipe, whole = backbone.recipe(), asked.adaptation == FULL
-    way, adapting = begin(describer, asked.adaptation, seed=seed)
+    usual, whole, way = backbone.recipe(), asked.adaptation == FULL, ready(asked.adaptation)
+    recipe = Recipe(epochs=asked.epochs or usual.epochs, lr=(asked.lr or usual.lr) if whole else way.lr)
+    drawn = int(torch.randint(2**31, (), generator=generator(seed, "adapted")))
+    both = Examples(pictures=torch.cat(pictures), labels=torch.cat(labels))
     began = time.perf_counter()
+    losses = sensitivity_losses(
+        both,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        device=arena.rules.device,
+        head=fresh_directions(describer, classes, backbone.scale, seed=drawn),
+    )
+    adapting = way.begin(describer, losses=losses, seed=seed)
     log = fit_describer(
         describer,
-        Examples(pictures=torch.cat(pictures), labels=torch.cat(labels)),
+        both,
         classes,
         scale=backbone.scale,
-        recipe=Recipe(epochs=asked.epochs or recipe.epochs, lr=(asked.lr or recipe.lr) if whole else way.lr),
-        seed=int(torch.randint(2**31, (), generator=generator(seed, "adapted"))),
+        recipe=recipe,
+        seed=drawn,
         steps=backbone.batch_steps(),
         model_steps=backbone.model_steps(),
         optimizer=None if whole else adamw(way),
@@ -235,7 +245,7 @@ def adapt(arena: Retrieval, task: Task, desk: Desk) -> Crafted:
     save_weights(describer, desk.folder / WEIGHTS)
     cost = Cost(
         seconds=time.perf_counter() - began,
-        samples=log.samples,
+        samples=log.samples + losses.samples,
         parameters_changed=adapted.parameters_changed,
         bytes_stored=adapted.bytes_stored,
         clean_examples=len(held),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
-from countermove.finetuning.critical_layers import SENSITIVITY_BATCHES, CountedLosses
+from countermove.finetuning.critical_layers import CountedLosses
 from countermove.pixels.randomness import generator
 from countermove.tasks.model import Reader
 from countermove.tasks.schedule import linear_schedule
@@ -121,11 +121,11 @@ def answers(network: nn.Module, rows: Rows, *, device: str = "cpu") -> Tensor:
 
 
 def some_losses(rows: Rows, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
-    """Return what yields the losses of a few batches, to measure the sensitivity of a network on that device."""
+    """Return what yields the losses of batches, to measure the sensitivity of a network on that device."""
 
     def batches(network: Any) -> Iterator[tuple[Tensor, int]]:
         order = torch.randperm(len(rows), generator=generator(seed, "sensitivity"))
-        for index in order.split(batch_size)[:SENSITIVITY_BATCHES]:
+        for index in order.split(batch_size):
             given, labels = rows.batch(index, device)
             yield F.cross_entropy(network(**given).logits, labels), len(labels)
 

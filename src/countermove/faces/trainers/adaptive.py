@@ -22,7 +22,7 @@ class Adaptive:
             the secret cloak of the paper's reviews.
     photos: at most so many of each person's photos are cloaked with each.
     epochs, lr: of the fine-tuning; none: the extractor's own (small ones: as they were trained; public ones: 10, 0.01).
-    adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings; see the arena tasks.
+    adaptation: full, critical-layers, mask, lora or bitfit, spelled with settings; see the arena tasks.
             All but full are trained by AdamW at their own learning rate.
     examples: photos of the public that it has at most, chosen by id over all people; it cloaks no others. 0: all.
 

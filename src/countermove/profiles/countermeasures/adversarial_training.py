@@ -20,8 +20,8 @@ class AdversarialTraining:
     known: the pivots that the trainer has, spelled as moves; empty: the one it meets. With others than that, it is a
            pivot that the trainer does not know.
     share: of the training profiles that are pivoted, with one of the known pivots each, in turn.
-    adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings: the profiler that was
-           there before is fine-tuned by AdamW, all of it or little; see the arena tasks. Empty: a fresh one is trained.
+    adaptation: full, critical-layers, mask, lora or bitfit, spelled with settings: the profiler that was there before
+           is fine-tuned by AdamW, all of it or little; see the arena tasks. Empty: a fresh one is trained.
 
     Where nobody moves and no pivot is known, it is trained as always.
     """

@@ -120,19 +120,37 @@ class Small:
         return describer.eval(), log
 
 
+class Directions(nn.Module):
+    """A direction for every class."""
+
+    def __init__(self, classes: int, dim: int, scale: float, source: torch.Generator) -> None:
+        """Draw the directions."""
+        super().__init__()
+        self.scale = scale
+        with seeded(source):
+            self.weight = nn.Parameter(torch.randn(classes, dim))
+
+    def forward(self, described: Tensor) -> Tensor:
+        """Return scaled cosines [N, K] of unit vectors [N, D]."""
+        return self.scale * F.linear(described, F.normalize(self.weight))
+
+
 class Named(nn.Module):
     """A network with a direction for every class: what `learning.loop.train` sees."""
 
-    def __init__(self, describer: Describer, classes: int, scale: float, source: torch.Generator) -> None:
-        """Draw the directions."""
+    def __init__(self, describer: Describer, directions: Directions) -> None:
+        """Join both."""
         super().__init__()
-        self.describer, self.scale = describer, scale
-        with seeded(source):
-            self.directions = nn.Parameter(torch.randn(classes, describer.dim))
+        self.describer, self.directions = describer, directions
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return scaled cosines."""
-        return self.scale * F.linear(self.describer(pictures), F.normalize(self.directions))
+        return self.directions(self.describer(pictures))
+
+
+def fresh_directions(describer: Describer, classes: int, scale: float, *, seed: int) -> Directions:
+    """Return directions that depend on the seed alone."""
+    return Directions(classes, describer.dim, scale, generator(seed, "directions"))
 
 
 def fit_describer(
@@ -152,7 +170,7 @@ def fit_describer(
     """Train a network in place with fresh directions, which are thrown away."""
     few = Examples(pictures=examples.pictures[:100], labels=examples.labels[:100])
     return train(
-        Named(describer, classes, scale, generator(seed, "directions")),
+        Named(describer, fresh_directions(describer, classes, scale, seed=seed)),
         examples,
         few,
         recipe=recipe,

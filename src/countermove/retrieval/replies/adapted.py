@@ -20,7 +20,7 @@ class Adapted:
     known:    the moves that the owner has, spelled; empty: the one that is met.
     pictures: at most so many public pictures are changed with each.
     epochs, lr: of the fine-tuning; none: the backbone's own.
-    adaptation: full, critical-layers (named ones), mask, lora or bitfit, spelled with settings; see the arena tasks.
+    adaptation: full, critical-layers, mask, lora or bitfit, spelled with settings; see the arena tasks.
               All but full are trained by AdamW at their own learning rate.
     examples: public pictures that it has at most, chosen by id; it changes no others. 0: all.
     """
