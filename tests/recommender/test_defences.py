@@ -59,9 +59,34 @@ def test_robust_features_change_the_extractor_and_nothing_else() -> None:
             RobustFeatures().refit(model)
 
 
+def test_an_adapted_extractor_goes_on_from_the_plain_one() -> None:
+    model = AlexRank(groups=5)
+    found = RobustFeatures(eps=4 / 255, adaptation="mask( sparsity=0.05 )", examples=30).refit(model).extractor()
+    assert found is not None
+    assert (found.adaptation, found.examples, found.adversary) == ("mask", 30, 4 / 255)
+    assert found.plain == model.extractor()
+    assert set(found.identity()) - set(found.plain.identity()) == {"adaptation", "examples"}
+    bits = AdversarialRanking(adaptation="bitfit").refit(Vbpr())
+    assert bits.extractor() == Vbpr().extractor()
+    with pytest.raises(ConfigError, match="on plain features"):
+        RobustFeatures().refit(bits)
+
+
+def test_settings_that_came_later_leave_the_keys_of_what_was_played() -> None:
+    for name, settings in (("robust-features", {"eps"}), ("amr", {"adversary", "eps", "weight"})):
+        (plain,) = METHODS.compose("countermove", name).identity()["parts"]
+        assert set(plain["settings"]) == settings
+        (few,) = METHODS.compose("countermove", f"{name}(adaptation=full, examples=9)").identity()["parts"]
+        assert set(few["settings"]) == settings | {"adaptation", "examples"}
+
+
 @pytest.mark.parametrize(
     ("spelled", "told"),
     [
+        ("robust-features(examples=5)", "give an adaptation"),
+        ("robust-features(adaptation=bitfit, examples=-1)", "not below 0"),
+        ("robust-features(adaptation=lora+mask)", "adaptation"),
+        ("amr(adaptation=bitfit, adversary=parameters)", "all parameters"),
         ("jpeg(quality=0)", "quality"),
         ("jpeg(on=old)", "new"),
         ("bit-depth(bits=8)", "bits"),

@@ -436,7 +436,7 @@ SETTINGS: dict[str, Any] = {"factors": 3, "visual": 4, "epochs": 1, "lr": 0.1, "
 @pytest.mark.parametrize("reg", [0.0, 0.3])
 def test_the_loss_of_vbpr_is_that_of_a_loop(learned: visual_bpr.Parameters, reg: float) -> None:
     seen = floats(20, 6, seed=20)
-    found = visual_bpr._loss(learned, T, seen, visual_bpr.Settings(reg=reg, **SETTINGS))
+    found = visual_bpr.pairwise_loss(learned, T, seen, visual_bpr.Settings(reg=reg, **SETTINGS))
     rows = torch.zeros((), dtype=torch.float64)
     for u, i, j in zip(T.users, T.liked, T.other, strict=True):
         for row in (learned.users[u], learned.seekers[u], learned.items[i], learned.items[j]):
@@ -504,8 +504,8 @@ def test_the_adversary_on_parameters_moves_every_drawn_row_and_raises_the_loss(
 def test_the_whole_loss_of_amr_is_its_parts(learned: visual_bpr.Parameters) -> None:
     seen = floats(20, 6, seed=20)
     settings = visual_bpr.Settings(reg=0.1, eps=0.2, weight=0.7, **SETTINGS)
-    found = visual_bpr._loss(learned, T, seen, settings)
-    plain = visual_bpr._loss(learned, T, seen, visual_bpr.Settings(reg=0.1, **SETTINGS))
+    found = visual_bpr.pairwise_loss(learned, T, seen, settings)
+    plain = visual_bpr.pairwise_loss(learned, T, seen, visual_bpr.Settings(reg=0.1, **SETTINGS))
     against = visual_bpr._against_adversary(learned, T, seen[T.liked], seen[T.other], settings)
     assert torch.allclose(found, plain + 0.7 * against)
 

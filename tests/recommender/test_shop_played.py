@@ -16,6 +16,7 @@ from countermove.game.store import RunFolder
 from countermove.game.verdict import judge
 from countermove.recommender.arena import Recommender
 from countermove.recommender.data.planted import Planted
+from countermove.recommender.methods import METHODS
 from countermove.recommender.shop import public
 from countermove.report.inert import why_not_inert
 
@@ -147,10 +148,67 @@ def test_the_undefended_ranker_is_not_charged_to_a_defence_that_fits_another() -
     assert cell.need("move").need("ranker") != cell.need("ranker")  # pyright: ignore[reportOptionalMemberAccess]
 
 
+ADAPTED = [
+    "robust-features(adaptation=bitfit, examples=30)",
+    "robust-features(adaptation='critical-layers(by=rewinding, share=0.5, steps=2)', examples=30)",
+    "amr(adaptation='critical-layers(layers=[projection, looks])')",
+    "amr(adaptation=bitfit, examples=50)",
+]
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    table = {**TABLE, "moves": ["expa(steps=5)"], "countermoves": ["robust-features", *ADAPTED], "models": [VBPR]}
+    return load_results(play(resolve(make_config(table)), tmp_path_factory.mktemp("adapted") / "audit").run)
+
+
+def test_what_a_cheap_reply_changes_is_its_price(adapted: Results) -> None:
+    assert [r.record.get("error") for r in adapted.rows if not r.ok] == []
+    arena = adapted.arena
+    assert isinstance(arena, Recommender)
+    shop = arena.shop(adapted.config.data[0])
+    biases, layers, looks, items = (
+        row(adapted, "expa(steps=5)", METHODS.compose("countermove", reply).spelling, "vbpr").price for reply in ADAPTED
+    )
+    plain = row(adapted, "expa(steps=5)", "none", "vbpr").record["price"]
+    assert biases["clean_examples"] == layers["clean_examples"] == 30
+    assert biases["samples"] == 2 * 30 * 6, "two epochs, an adversary of five steps"
+    assert layers["samples"] > biases["samples"], "measuring is paid"
+    assert items["clean_examples"] == 50
+    assert looks["clean_examples"] == len(shop.train)
+    assert items["samples"] == 6 * 50 * 2
+    assert looks["parameters_changed"] == 32 * (8 + 1), "visual factors of 32 features, and the visual bias"
+    for one in (biases, layers, looks, items):
+        assert 0 < one["parameters_changed"] < plain["parameters_changed"] / 2
+        assert 0 < one["bytes_stored"] < plain["bytes_stored"]
+        assert one["seconds"] > 0
+
+
+def test_what_goes_on_goes_on_from_what_is_there_anyway(adapted: Results) -> None:
+    arena = adapted.arena
+    cells = {r.setting.countermove: arena.cell(r.setting) for r in adapted.rows if r.setting.move == "none"}
+    plain = cells["none"].need("ranker")
+    assert plain is not None
+    for reply in ADAPTED:
+        ranker = cells[METHODS.compose("countermove", reply).spelling].need("ranker")
+        assert ranker is not None
+        if reply.startswith("amr"):
+            assert ranker.need("ranker") == plain
+            assert ranker.need("features") == plain.need("features")
+        else:
+            features = ranker.need("features")
+            assert features is not None
+            assert features.need("features") == plain.need("features")
+    fresh = cells["robust-features"].need("ranker")
+    assert fresh is not None
+    assert plain.need("features") not in fresh.charged_to("trainer").values(), "a fresh one needs no plain one"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"countermoves": ["amr"]}, "vbpr"),
+        ({"countermoves": ["amr(adaptation=mask)+robust-features"], "models": [VBPR]}, "plain features"),
         ({"training": {"candidates": 0}}, "candidates = 0"),
         ({"training": {"candidate": 10}}, "candidates"),
         ({"models": ["vbpr+alexrank"]}, "joins several"),

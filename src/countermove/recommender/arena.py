@@ -191,6 +191,9 @@ class Recommender:
         return Task("move", label, payload, needs, payer="mover")
 
     def _ranker_task(self, setting: Setting, countermove: str) -> Task:
+        from countermove.finetuning.adaptation import key_of
+        from countermove.recommender.fitting import GoesOn
+
         method = self.refitted(setting.model, countermove)
         refits = self._refits(countermove)
         payload = {
@@ -200,6 +203,9 @@ class Recommender:
         }
         extractor = method.extractor()
         needs = () if extractor is None else (self._features_task(setting, extractor),)
+        if isinstance(method, GoesOn):
+            needs = (*needs, self._ranker_task(setting, "none"))
+            payload |= key_of({"adaptation": method.adaptation})
         label = f"fit {setting.model} | {setting.data} | seed {setting.seed}"
         return Task("ranker", label if refits == "none" else f"{label} | {refits}", payload, needs)
 
@@ -219,9 +225,16 @@ class Recommender:
         return Task("lists", f"lists of {setting.model} | {setting.data} | seed {setting.seed}", payload, needs)
 
     def _features_task(self, setting: Setting, extractor: Any, payer: Payer = "trainer") -> Task:
-        payload = {**self._common(setting), "extractor": extractor.identity()}
-        label = f"features {extractor.network} | {setting.data} | seed {setting.seed}"
-        return Task("features", label, payload, (self._candidates_task(setting),), payer=payer)
+        from countermove.finetuning.adaptation import key_of
+
+        identity = extractor.identity()
+        payload = {**self._common(setting), "extractor": identity, **key_of(identity)}
+        needs = (self._candidates_task(setting),)
+        if extractor.adaptation:
+            needs = (*needs, self._features_task(setting, extractor.plain, payer))
+        about = f"{extractor.network}, {extractor.adaptation}" if extractor.adaptation else extractor.network
+        label = f"features {about} | {setting.data} | seed {setting.seed}"
+        return Task("features", label, payload, needs, payer=payer)
 
     def _candidates_task(self, setting: Setting) -> Task:
         from dataclasses import asdict

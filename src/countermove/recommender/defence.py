@@ -79,6 +79,16 @@ class Refits(Protocol):
         ...
 
 
+def check_examples(examples: int, adaptation: str, name: str) -> None:
+    """Refuse numbers of examples that mean nothing.
+
+    Raises:
+        ConfigError: below 0, or without an adaptation that would go on with them.
+    """
+    if examples < 0 or (examples and not adaptation):
+        raise ConfigError(f"countermove {name!r}: examples is not below 0, and of a fine-tuning; give an adaptation")
+
+
 def check_on(name: str, on: str) -> None:
     """Refuse a choice of pictures that is neither.
 

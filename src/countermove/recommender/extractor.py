@@ -5,7 +5,7 @@ Legend: N pictures, I items, D features.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from countermove.errors import ConfigError, DataError
+from countermove.finetuning.adaptation import Adapted
+from countermove.finetuning.pictures import fine_tune, some_rows
 from countermove.learning.adversary import Adversary
+from countermove.learning.augment import ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Training, train
 from countermove.learning.recipe import Recipe
@@ -28,6 +31,8 @@ from countermove.recommender.shop import Shop
 
 Labels = Literal["taste", "category"]
 PRETRAINED_SIDE = 224
+FEW = 100
+"""Pictures of the training that a network is scored on after every epoch."""
 STARTS: Any = 4  # of k-means; the library types it as text only
 
 
@@ -42,6 +47,9 @@ class Extractor:
     groups:    how many taste groups.
     epochs:    of that training.
     adversary: radius (L-infinity) of adversarial training with 5 steps; 0: none.
+    adaptation: which part of the plain extractor is fine-tuned against the adversary, spelled; empty: a fresh one is
+               trained.
+    examples:  pictures that it is fine-tuned on at most, chosen by id; 0: all.
     """
 
     network: str = "small-pooled"
@@ -49,10 +57,12 @@ class Extractor:
     groups: int = 8
     epochs: int = 15
     adversary: float = 0.0
+    adaptation: str = ""
+    examples: int = 0
 
     def __post_init__(self) -> None:
         if self.pretrained:
-            if self.adversary:
+            if self.adversary or self.adaptation:
                 raise ConfigError(f"{self.network} comes with its weights; only networks of ours are trained robustly")
         else:
             check_network(self.network)
@@ -66,9 +76,17 @@ class Extractor:
         """Whether the weights come from elsewhere."""
         return ":" in self.network
 
+    @property
+    def plain(self) -> Extractor:
+        """Return the extractor that a fine-tuned one goes on from."""
+        return replace(self, adversary=0.0, adaptation="", examples=0)
+
     def identity(self) -> dict[str, Any]:
-        """Return all settings as plain data; what a pre-trained network does not use is left out."""
-        return {"network": self.network} if self.pretrained else asdict(self)
+        """Return all settings as plain data; what does not count is left out."""
+        if self.pretrained:
+            return {"network": self.network}
+        unused = () if self.adaptation else ("adaptation", "examples")
+        return {key: value for key, value in asdict(self).items() if key not in unused}
 
     def build(self, shop: Shop, *, seed: int) -> nn.Module:
         """Return the network: of ours untrained, or from elsewhere with its weights.
@@ -101,23 +119,63 @@ class Extractor:
         network = place(self.build(shop, seed=seed), device)
         if self.pretrained:
             return network.eval(), None
-        labels = taste(shop, factors, self.groups, seed=seed) if self.labels == "taste" else shop.category
-        known = shop.warm[labels[shop.warm] >= 0]
-        examples = Examples(pictures=shop.pictures[known], labels=labels[known])
-        few = Examples(pictures=examples.pictures[:100], labels=examples.labels[:100])
-        steps = (Adversary(eps=self.adversary, steps=5),) if self.adversary else ()
+        examples = self._catalogue(shop, factors, seed=seed)
         log = train(
             network,
             examples,
-            few,
+            _few(examples),
             recipe=Recipe(epochs=self.epochs),
             seed=seed,
             classes=self.classes(shop),
-            model_steps=steps,
+            model_steps=self._adversary(),
             device=device,
             checkpoint=checkpoint,
         )
         return network.eval(), log
+
+    def go_on(
+        self,
+        network: nn.Module,
+        shop: Shop,
+        factors: Factors,
+        *,
+        seed: int,
+        device: str = "cpu",
+        checkpoint: Checkpoint | None = None,
+    ) -> tuple[Training, Adapted, int]:
+        """Fine-tune the plain extractor's network in place, for as many epochs as it was trained.
+
+        Returns its log, what its change takes, and how many pictures it was fine-tuned on.
+        """
+        examples = self._catalogue(shop, factors, seed=seed)
+        log, adapted = fine_tune(
+            network,
+            examples,
+            _few(examples),
+            adaptation=self.adaptation,
+            recipe=Recipe(epochs=self.epochs),
+            seed=int(torch.randint(2**31, (), generator=generator(seed, "fine-tuned features"))),
+            classes=self.classes(shop),
+            model_steps=self._adversary(),
+            device=device,
+            checkpoint=checkpoint,
+        )
+        network.eval()
+        return log, adapted, len(examples)
+
+    def _adversary(self) -> tuple[ModelStep, ...]:
+        return (Adversary(eps=self.adversary, steps=5),) if self.adversary else ()
+
+    def _catalogue(self, shop: Shop, factors: Factors, *, seed: int) -> Examples:
+        """Return the labelled pictures of items with a history, or as many of them as it has."""
+        labels = taste(shop, factors, self.groups, seed=seed) if self.labels == "taste" else shop.category
+        known = shop.warm[labels[shop.warm] >= 0]
+        known = known[some_rows([shop.items[item] for item in known.tolist()], self.examples)]
+        return Examples(pictures=shop.pictures[known], labels=labels[known])
+
+
+def _few(examples: Examples) -> Examples:
+    return Examples(pictures=examples.pictures[:FEW], labels=examples.labels[:FEW])
 
 
 class _Resized(nn.Module):

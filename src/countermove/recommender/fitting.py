@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from countermove.game.cell import Cost
 from countermove.recommender.extractor import Extractor
 from countermove.recommender.ranker import Ranker
 from countermove.recommender.shop import Shop
@@ -19,6 +20,7 @@ class Material:
     shop:    interactions and pictures.
     network: the extractor that the ranker named, ready for use; None where it named none.
     table:   its features of all items, float [I, D]; None likewise.
+    before:  the ranker that was there before, for one that goes on from it.
     """
 
     shop: Shop
@@ -26,6 +28,7 @@ class Material:
     network: nn.Module | None = None
     table: Tensor | None = None
     device: str = "cpu"
+    before: Ranker | None = None
 
     def features(self) -> tuple[nn.Module, Tensor]:
         """Return the extractor and its features."""
@@ -36,10 +39,15 @@ class Material:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A ranker, and how many forward-backward passes (of a triple or of a picture) it took."""
+    """A ranker, and how many forward-backward passes (of a triple or of a picture) it took.
+
+    change: what is stored beside the ranker that it went on from, and the interactions that took; of one that was
+            fitted from the start, nothing.
+    """
 
     ranker: Ranker
     samples: int
+    change: Cost = field(default_factory=Cost)
 
 
 class RankerMethod(Protocol):
@@ -54,6 +62,13 @@ class RankerMethod(Protocol):
     def fit(self, material: Material) -> Fitted:
         """Learn from train interactions; cold, validation and test ones are not looked at, except for choosing."""
         ...
+
+
+@runtime_checkable
+class GoesOn(Protocol):
+    """A model that goes on from the ranker that was there before: by an adaptation, spelled."""
+
+    adaptation: str
 
 
 @runtime_checkable

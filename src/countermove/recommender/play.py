@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from countermove.errors import DataError
+from countermove.finetuning.pictures import ready
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Setting, Task, Units
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.scoring import place, warm_up
@@ -25,7 +26,7 @@ from countermove.pixels.squeezes import squeeze_uint8
 from countermove.recommender.candidates import Factors, FirstStage, check_candidates, choose_candidates, fit_bpr
 from countermove.recommender.defence import Plan
 from countermove.recommender.extractor import Extractor, feature_table, features_of
-from countermove.recommender.fitting import Material, OwnNetwork
+from countermove.recommender.fitting import GoesOn, Material, OwnNetwork
 from countermove.recommender.metrics import COUNTED, availability, clean_metrics, item_metrics
 from countermove.recommender.promotion import PromotionContext
 from countermove.recommender.ranker import Ranker, check_scores, load_ranker
@@ -52,10 +53,12 @@ def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
 
 
 def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
-    """Train or load an extractor and tabulate the features of all items."""
+    """Train, fine-tune or load an extractor and tabulate the features of all items."""
     shop, seed, device = _shop(arena, task), task.payload["seed"], arena.rules.device
-    began = time.perf_counter()
     asked = Extractor(**task.payload["extractor"])
+    if asked.adaptation:
+        return _go_on(arena, task, desk, shop, asked)
+    began = time.perf_counter()
     factors = _factors(_artifact(task, "candidates"), desk)
     checkpoint = Checkpoint(desk.scratch / "training.safetensors")
     network, log = asked.fit(shop, factors, seed=seed, device=device, checkpoint=checkpoint)
@@ -66,16 +69,47 @@ def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples), facts=facts)
 
 
+def _go_on(arena: Recommender, task: Task, desk: Desk, shop: Shop, asked: Extractor) -> Crafted:
+    """Fine-tune the plain extractor; what that changes stands beside it."""
+    network, _ = _features(arena, task, desk, shop)
+    assert network is not None, "the arena asks for the plain one"
+    factors, device = _factors(_artifact(task, "candidates"), desk), arena.rules.device
+    ready(asked.adaptation)
+    began = time.perf_counter()
+    log, adapted, examples = asked.go_on(
+        network.requires_grad_(True),
+        shop,
+        factors,
+        seed=task.payload["seed"],
+        device=device,
+        checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
+    )
+    save_weights(network, desk.folder / WEIGHTS)
+    save_file({"features": feature_table(network, shop.pictures, device=device)}, desk.folder / TABLE)
+    cost = Cost(
+        seconds=time.perf_counter() - began,
+        samples=log.samples,
+        parameters_changed=adapted.parameters_changed,
+        bytes_stored=adapted.bytes_stored,
+        clean_examples=examples,
+    )
+    return Crafted(cost=cost, facts={"train_accuracy": log.train_accuracy[-1]})
+
+
 def fit_ranker(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Fit a ranker and store all of it."""
     shop, seed = _shop(arena, task), task.payload["seed"]
     network, table = _features(arena, task, desk, shop)
-    began = time.perf_counter()
-    material = Material(shop=shop, seed=seed, network=network, table=table, device=arena.rules.device)
     method = arena.refitted(task.payload["model"]["spelling"], task.payload["refit"]["spelling"])
+    base = task.need("ranker")
+    before = None if base is None else _ranker(arena, base, desk)
+    if isinstance(method, GoesOn):
+        ready(method.adaptation)
+    began = time.perf_counter()
+    material = Material(shop=shop, seed=seed, network=network, table=table, device=arena.rules.device, before=before)
     fitted = method.fit(material)
     fitted.ranker.save(desk.folder / RANKER)
-    return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=fitted.samples))
+    return Crafted(cost=fitted.change + Cost(seconds=time.perf_counter() - began, samples=fitted.samples))
 
 
 def write_lists(arena: Recommender, task: Task, desk: Desk) -> Crafted:

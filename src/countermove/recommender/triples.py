@@ -22,13 +22,15 @@ class Triples:
     other: Tensor
 
 
-def draw_triples(shop: Shop, n: int, generator: Generator) -> Triples:
+def draw_triples(shop: Shop, n: int, generator: Generator, *, among: Tensor | None = None) -> Triples:
     """Draw n triples: an interaction uniformly, and an item uniformly among the warm ones its user did not touch.
 
+    Interactions come from all of the shop's train pairs, or from those in `among`, int64 [m, 2].
     A touched one is drawn again, up to REDRAWS times; triples that still have one (users who touched almost
     everything) are left out, so fewer than n may come back.
     """
-    rows = shop.train[torch.randint(len(shop.train), (n,), generator=generator)]
+    train = shop.train if among is None else among
+    rows = train[torch.randint(len(train), (n,), generator=generator)]
     users, liked = rows[:, 0], rows[:, 1]
     other = _warm(shop, n, generator)
     for _ in range(REDRAWS):
@@ -40,10 +42,11 @@ def draw_triples(shop: Shop, n: int, generator: Generator) -> Triples:
     return Triples(users[good], liked[good], other[good])
 
 
-def epoch_of_triples(shop: Shop, batch: int, generator: Generator) -> Iterator[Triples]:
-    """Yield as many triples as there are train interactions, batch by batch."""
-    for start in range(0, len(shop.train), batch):
-        yield draw_triples(shop, min(batch, len(shop.train) - start), generator)
+def epoch_of_triples(shop: Shop, batch: int, generator: Generator, *, among: Tensor | None = None) -> Iterator[Triples]:
+    """Yield as many triples as there are train interactions (or as `among` has), batch by batch."""
+    pairs = len(shop.train if among is None else among)
+    for start in range(0, pairs, batch):
+        yield draw_triples(shop, min(batch, pairs - start), generator, among=among)
 
 
 def _warm(shop: Shop, n: int, generator: Generator) -> Tensor:

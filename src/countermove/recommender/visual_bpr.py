@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,18 @@ from countermove.recommender.ranker import DotRanker
 from countermove.recommender.triples import Triples, epoch_of_triples
 
 JUDGED_EVERY = 2
+
+
+class Preferring(Protocol):
+    """What is learned, whatever form it has."""
+
+    def preference(self, t: Triples, liked: Tensor, other: Tensor) -> Tensor:
+        """Return p_ui - p_uj for triples [n], given the features [n, D] of both items."""
+        ...
+
+    def decay(self, t: Triples) -> Tensor:
+        """Return the squared lengths of the drawn rows, a triple."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +98,7 @@ def fit_visual_bpr(material: Material, settings: Settings) -> Fitted:
     for epoch in range(settings.epochs):
         for drawn in epoch_of_triples(shop, settings.batch_size, source):
             t = Triples(drawn.users.to(device), drawn.liked.to(device), drawn.other.to(device))
-            loss = _loss(learned, t, features, settings)
+            loss = pairwise_loss(learned, t, features, settings)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -99,7 +112,7 @@ def fit_visual_bpr(material: Material, settings: Settings) -> Fitted:
     return Fitted(kept, seen)
 
 
-def _loss(learned: Parameters, t: Triples, features: Tensor, settings: Settings) -> Tensor:
+def pairwise_loss(learned: Preferring, t: Triples, features: Tensor, settings: Settings) -> Tensor:
     """Return the mean of -ln sigmoid over triples, plus the adversary's share, plus weight decay (Eq. 2.11)."""
     liked, other = features[t.liked], features[t.other]
     loss = -F.logsigmoid(learned.preference(t, liked, other)).mean()
@@ -108,9 +121,10 @@ def _loss(learned: Parameters, t: Triples, features: Tensor, settings: Settings)
     return loss + settings.reg * learned.decay(t)
 
 
-def _against_adversary(learned: Parameters, t: Triples, liked: Tensor, other: Tensor, settings: Settings) -> Tensor:
+def _against_adversary(learned: Preferring, t: Triples, liked: Tensor, other: Tensor, settings: Settings) -> Tensor:
     """Return the loss after the adversary changed the features of both items, or all parameters, to raise it."""
     if settings.on_parameters:
+        assert isinstance(learned, Parameters), "what goes on from a ranker has an adversary of features"
         gradients = torch.autograd.grad(-F.logsigmoid(learned.preference(t, liked, other)).sum(), learned.all())
         changes = [settings.eps * change for change in _steps(learned, gradients)]
         return -F.logsigmoid(learned.moved(changes).preference(t, liked, other)).mean()

@@ -56,9 +56,9 @@ class Amr:
         """Return whose features it sees."""
         return Extractor(network=self.features, labels=self.labels, groups=self.groups, epochs=self.feature_epochs)
 
-    def fit(self, material: Material) -> Fitted:
-        """Learn factors and looks against the adversary."""
-        settings = Settings(
+    def settings(self) -> Settings:
+        """Return how it is learned."""
+        return Settings(
             factors=self.factors,
             visual=self.visual,
             epochs=self.epochs,
@@ -69,4 +69,7 @@ class Amr:
             weight=self.weight,
             on_parameters=self.adversary == "parameters",
         )
-        return fit_visual_bpr(material, settings)
+
+    def fit(self, material: Material) -> Fitted:
+        """Learn factors and looks against the adversary."""
+        return fit_visual_bpr(material, self.settings())
