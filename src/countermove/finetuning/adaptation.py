@@ -181,7 +181,7 @@ class CriticalLayers:
     last: int = 0
     share: float = 0.0
     by: Sensitivity = "gradients"
-    steps: int = 32
+    steps: int = 64
     without: tuple[str, ...] = ()
     lr: float = 5e-4
 
