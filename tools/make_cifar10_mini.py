@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from countermove.pixels.bundled import CLASSES, MINI
 from countermove.pixels.files import read_npz, write_atomic
-from countermove.unlearnable.data.cifar import CLASSES, MINI
 
 COUNTS = {"train": 4000, "test": 1000}
 TILES_A_ROW = 50

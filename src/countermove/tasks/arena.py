@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from countermove.game.results import Results
     from countermove.game.store import RunFolder
     from countermove.tasks.fitting import Recipe
-    from countermove.tasks.task import TextTask
+    from countermove.tasks.task import PictureTask, TextTask
 
 NONE = "none"
 TRAINING = ("epochs", "batch_size", "warmup")
@@ -27,12 +27,12 @@ class Tasks:
     """A published network learns a task: how little of it must change?
 
     Everything is measured against full fine-tuning: the payoff is the share of its lead over the largest class that a
-    cheaper adaptation leaves on the table. accuracy is on test texts, matthews their Matthews correlation (two classes
-    alone), sparsity the share of zeros over masks.
+    cheaper adaptation leaves on the table. accuracy is on test texts or pictures, matthews their Matthews correlation
+    (two classes alone), sparsity the share of zeros over masks.
     """
 
     name = "tasks"
-    unit = "test text"
+    unit = "test example"
     metric = "accuracy"
     metrics: tuple[str, ...] = ("accuracy", "matthews", "sparsity")
     reply_floor: float | None = None
@@ -42,7 +42,7 @@ class Tasks:
         self.rules = rules
         spelled = Spelled(METHODS, rehash=rules.rehash)
         self.composed, self._identity = spelled.composed, spelled.identity
-        self._tasks: dict[str, TextTask] = {}
+        self._tasks: dict[str, TextTask | PictureTask] = {}
         self._contents: dict[str, str] = {}
 
     @property
@@ -61,13 +61,23 @@ class Tasks:
         return Recipe(**self.rules.training)
 
     def check(self, axes: Mapping[str, Sequence[str]]) -> None:
-        """Refuse what does not fit: moves, several adaptations in one, networks that are not there."""
+        """Refuse what does not fit: moves, several adaptations in one, networks of another medium or not there."""
+        from countermove.tasks.task import medium_of
+
         _ = self.recipe
         for kind in ("data", "move", "countermove", "model"):
             for spelled in axes[kind]:
                 _ = self.composed(kind, spelled).method
         for model in axes["model"]:
-            self.composed("model", model).method.check()
+            method = self.composed("model", model).method
+            for data in axes["data"]:
+                wanted = medium_of(self.composed("data", data).method)
+                if medium_of(method) != wanted:
+                    raise ConfigError(
+                        f"model {model!r} is for {medium_of(method)}s and data {data!r} is of {wanted}s; "
+                        "play texts and pictures in audits of their own"
+                    )
+            method.check()
 
     def controls(self, data: str) -> Sequence[Control]:
         """Return nothing: nobody moves."""
@@ -124,7 +134,7 @@ class Tasks:
         return Task("cell", setting.label, payload, needs=(base,), setting=setting)
 
     def samples(self, task: Task) -> int:
-        """Return how many texts go forward and back."""
+        """Return how many texts or pictures go forward and back."""
         return self.recipe.epochs * len(self.task(task.payload["data"]["spelling"]).train)
 
     def make(self, task: Task, desk: Desk) -> Crafted:
@@ -145,7 +155,7 @@ class Tasks:
 
         return panels(self, run, results)
 
-    def task(self, spelled: str) -> TextTask:
+    def task(self, spelled: str) -> TextTask | PictureTask:
         """Return a task; read once."""
         if spelled not in self._tasks:
             self._tasks[spelled] = self.composed("data", spelled).method()

@@ -1,10 +1,11 @@
-"""Small BERTs that are pre-trained here, each once, and kept in the cache folder."""
+"""Networks that are pre-trained here, each once, and kept in the cache folder."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,28 +51,45 @@ def pretrained_folder(
         DataError: when there are no books.
         RunError: when the cache cannot be written.
     """
-    key = base_key(size, seed=seed, device=device, root=root)
-    folder = cache_folder() / CACHE / key
-    if (folder / FACTS).is_file():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint = Checkpoint(folder.with_suffix(".training"), every=60)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(THREADS)
-        try:
-            made = pretrain(list(paragraphs(root)), size, seed=seed, device=device, checkpoint=checkpoint, watch=watch)
-        finally:
-            torch.set_num_threads(threads)
-        temporary = folder.with_name(f".{key[:16]}.{secrets.token_hex(8)}.tmp")
-        save_model(made.model, made.tokenizer, temporary)
-        facts = {
+
+    def make(to: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+        made = pretrain(list(paragraphs(root)), size, seed=seed, device=device, checkpoint=checkpoint, watch=watch)
+        save_model(made.model, made.tokenizer, to)
+        return {
             "size": asdict(size),
             "seed": seed,
             "loss": made.loss,
             "samples": made.samples,
             "seconds": made.seconds,
         }
+
+    return made_once(base_key(size, seed=seed, device=device, root=root), make)
+
+
+def made_once(key: str, make: Callable[[Path, Checkpoint], dict[str, Any]], *, threads: int = THREADS) -> Path:
+    """Return the folder of the cache under a key, with its FACTS; made where it is not there.
+
+    Args:
+        key: of everything that its content depends on.
+        make: writes the network's files into a folder and returns its facts; goes on from the checkpoint.
+        threads: that it is given, whatever a run uses.
+
+    Raises:
+        RunError: when the cache cannot be written.
+    """
+    folder = cache_folder() / CACHE / key
+    if (folder / FACTS).is_file():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = Checkpoint(folder.with_suffix(".training"), every=60)
+        temporary = folder.with_name(f".{key[:16]}.{secrets.token_hex(8)}.tmp")
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            facts = make(temporary, checkpoint)
+        finally:
+            torch.set_num_threads(before)
         (temporary / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         if (folder / FACTS).is_file():  # another process was faster
             shutil.rmtree(temporary)

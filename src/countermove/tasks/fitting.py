@@ -1,11 +1,11 @@
-"""Fitting a reader to a task. Legend: N texts, L tokens, K classes."""
+"""Fitting a network to a task. Legend: N texts or pictures, L tokens, K classes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,26 @@ class Recipe:
             raise ConfigError("training: epochs and batch_size are at least 1, warmup lies in [0, 1)")
 
 
+class Readable(Protocol):
+    """Labelled examples of any medium."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Return int64 [N]."""
+        ...
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return how long each is, int64 [N]; those of like length are read together."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def logits(self, network: Any, index: Tensor, device: str) -> tuple[Tensor, Tensor]:
+        """Return what a network answers to some of them, [n, K], and their labels."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Encoded texts.
@@ -55,6 +75,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Return how many tokens each has."""
+        return (self.tokens != self.pad).sum(1)
+
+    def logits(self, network: Any, index: Tensor, device: str) -> tuple[Tensor, Tensor]:
+        """Return what a network answers to some rows, and their labels."""
+        given, labels = self.batch(index, device)
+        return network(**given).logits, labels
 
     def batch(self, index: Tensor, device: str) -> tuple[dict[str, Tensor], Tensor]:
         """Return what the network is given of some rows, cut after the longest of them, and their labels."""
@@ -77,7 +107,7 @@ def encoded(reader: Reader, texts: Texts, *, length: int) -> Rows:
     return Rows(tokens=tokens, segments=segments, labels=torch.tensor(list(texts.labels)), pad=pad)
 
 
-def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int, device: str = "cpu") -> int:
+def fit(network: nn.Module, rows: Readable, *, recipe: Recipe, lr: float, seed: int, device: str = "cpu") -> int:
     """Train whatever of a network requires gradients, in place; return how many texts went forward and back.
 
     Raises:
@@ -95,8 +125,7 @@ def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int,
             for i, index in enumerate(order.split(recipe.batch_size)):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * linear_schedule(epoch * per_epoch + i, steps, recipe.warmup)
-                given, labels = rows.batch(index, device)
-                loss = F.cross_entropy(network(**given).logits, labels)
+                loss = F.cross_entropy(*rows.logits(network, index, device))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained, 1.0)
@@ -109,25 +138,23 @@ def fit(network: nn.Module, rows: Rows, *, recipe: Recipe, lr: float, seed: int,
 
 
 @torch.no_grad()
-def answers(network: nn.Module, rows: Rows, *, device: str = "cpu") -> Tensor:
+def answers(network: nn.Module, rows: Readable, *, device: str = "cpu") -> Tensor:
     """Return the class of every row, int64 [N]. Rows of like length are read together."""
     network.to(device).eval()
-    order = (rows.tokens != rows.pad).sum(1).argsort(stable=True)
+    order = rows.lengths.argsort(stable=True)
     found = torch.zeros(len(rows), dtype=torch.int64)
     for index in order.split(EVALUATION_BATCH):
-        given, _ = rows.batch(index, device)
-        found[index] = network(**given).logits.argmax(1).cpu()
+        found[index] = rows.logits(network, index, device)[0].argmax(1).cpu()
     return found
 
 
-def some_losses(rows: Rows, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
+def some_losses(rows: Readable, *, batch_size: int, seed: int, device: str = "cpu") -> CountedLosses:
     """Return what yields the losses of batches, to measure the sensitivity of a network on that device."""
 
     def batches(network: Any) -> Iterator[tuple[Tensor, int]]:
         order = torch.randperm(len(rows), generator=generator(seed, "sensitivity"))
         for index in order.split(batch_size):
-            given, labels = rows.batch(index, device)
-            yield F.cross_entropy(network(**given).logits, labels), len(labels)
+            yield F.cross_entropy(*rows.logits(network, index, device)), len(index)
 
     return CountedLosses(batches)
 

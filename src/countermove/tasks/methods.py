@@ -21,6 +21,7 @@ COUNTERMOVES = {
 MODELS = {
     "small-bert": "countermove.tasks.models.small_bert:SmallBert",
     "public-bert": "countermove.tasks.models.public_bert:PublicBert",
+    "small-network": "countermove.tasks.models.small_network:SmallNetwork",
 }
 
 METHODS = Methods("tasks", {"move": MOVES, "countermove": COUNTERMOVES, "model": MODELS, "data": DATA})

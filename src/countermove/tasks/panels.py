@@ -69,8 +69,8 @@ def _adaptations(rows: Sequence[Row], data: str, model: str, whole: str) -> Pane
         html=table(head, lines),
         summary=(
             f"Means over {seeds} seed{'s' if seeds > 1 else ''}. Points to full: 95 % interval of the paired "
-            "difference, test texts and seeds resampled. A full copy is all numbers of the network in 32 bits; bytes "
-            "stored are those of the file that leads from the published network to the adapted one, output layer "
+            "difference, test examples and seeds resampled. A full copy is all numbers of the network in 32 bits; "
+            "bytes stored are those of the file that leads from the published network to the adapted one, output layer "
             "included."
         ),
     )

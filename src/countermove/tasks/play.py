@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from countermove.finetuning.adaptation import Lora, needs_peft
 from countermove.finetuning.closeness import layer_distances
@@ -16,8 +17,10 @@ from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
 from countermove.learning.scoring import warm_up
 from countermove.pixels.randomness import generator
 from countermove.tasks.bases import FACTS, copy_base, facts_of
-from countermove.tasks.fitting import answers, encoded, fit, matthews, some_losses
+from countermove.tasks.fitting import Readable, answers, encoded, fit, matthews, some_losses
 from countermove.tasks.model import build_reader
+from countermove.tasks.networks import PictureRows, build_classifier
+from countermove.tasks.task import PictureTask, TextTask
 
 if TYPE_CHECKING:
     from countermove.tasks.arena import Tasks
@@ -41,26 +44,25 @@ def play_cell(arena: Tasks, task: Task, desk: Desk) -> Outcome:
     seed, device, recipe = task.payload["seed"], arena.rules.device, arena.recipe
     found = arena.task(task.payload["data"]["spelling"])
     way = arena.composed("countermove", task.payload["countermove"]["spelling"]).method
-    reader = build_reader(desk.artifact(need), len(found.classes), source=generator(seed, "output layer"))
-    train, test = (encoded(reader, texts, length=found.length) for texts in (found.train, found.test))
+    network, new, train, test = _opened(desk.artifact(need), found, seed=seed)
     if isinstance(way, Lora):
         needs_peft()
     warm_up(device)
-    before = _copy(reader.network.state_dict())
-    reader.network.to(device)
+    before = _copy(network.state_dict())
+    network.to(device)
     began = time.perf_counter()
     losses = some_losses(train, batch_size=recipe.batch_size, seed=seed, device=device)
-    adapting = way.begin(reader.network, new=reader.new, losses=losses, seed=seed)
-    samples = fit(reader.network, train, recipe=recipe, lr=way.lr, seed=seed, device=device)
+    adapting = way.begin(network, new=new, losses=losses, seed=seed)
+    samples = fit(network, train, recipe=recipe, lr=way.lr, seed=seed, device=device)
     adapted = adapting.finish()
     seconds = time.perf_counter() - began
-    said = answers(reader.network, test, device=device)
+    said = answers(network, test, device=device)
     right = (said == test.labels).float()
     metrics = {"accuracy": float(right.mean())}
     if len(found.classes) == 2:
         metrics["matthews"] = matthews(said, test.labels)
     metrics |= {name: adapted.facts[name] for name in ("sparsity", "flipped") if name in adapted.facts}
-    after = reader.network.cpu().state_dict()
+    after = network.cpu().state_dict()
     metrics |= _whole(before, len(train))
     return Outcome(
         metrics=metrics,
@@ -73,8 +75,21 @@ def play_cell(arena: Tasks, task: Task, desk: Desk) -> Outcome:
             bytes_stored=adapted.bytes_stored,
             clean_examples=len(train),
         ),
-        tables=_moved(before, after, reader.new),
+        tables=_moved(before, after, new),
     )
+
+
+def _opened(
+    folder: Path, found: TextTask | PictureTask, *, seed: int
+) -> tuple[nn.Module, tuple[str, ...], Readable, Readable]:
+    """Return a network with an output for every class, its new modules, and what it is trained and tested on."""
+    source = generator(seed, "output layer")
+    if isinstance(found, PictureTask):
+        network, new = build_classifier(folder, len(found.classes), source=source)
+        return network, new, PictureRows.of(found.train), PictureRows.of(found.test)
+    reader = build_reader(folder, len(found.classes), source=source)
+    train, test = (encoded(reader, texts, length=found.length) for texts in (found.train, found.test))
+    return reader.network, reader.new, train, test
 
 
 def _whole(state: Mapping[str, Tensor], texts: int) -> dict[str, float]:

@@ -8,4 +8,5 @@ DATA: dict[str, str] = {
     "ag-news": "countermove.tasks.data.glue:AgNews",
     "cola": "countermove.tasks.data.glue:Cola",
     "rte": "countermove.tasks.data.glue:Rte",
+    "pictures": "countermove.tasks.data.pictures:BundledPictures",
 }

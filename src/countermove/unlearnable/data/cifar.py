@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,17 +10,16 @@ import numpy as np
 
 from countermove.errors import DataError
 from countermove.game.content import data_folder, fingerprint_files
+from countermove.pixels.bundled import CLASSES, MINI, SIDE, check_mini, mini_files, read_mini
 from countermove.pixels.decode import decode_picture
-from countermove.pixels.files import read_npz, read_picture
+from countermove.pixels.files import read_npz
 from countermove.unlearnable.data.selection import check_limits
 
 if TYPE_CHECKING:
     from countermove.unlearnable.data.reading import Split
     from countermove.unlearnable.dataset import DataSet
 
-MINI = Path(__file__).parent / "cifar10_mini"
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_SIDE = 32
+__all__ = ["CLASSES", "MINI", "Cifar10Jpeg", "Cifar10Lossless", "Cifar10Mini"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +46,14 @@ class Cifar10Mini:
         """Load the pictures. The data folder is not used."""
         from countermove.unlearnable.dataset import from_arrays
 
-        _check_sums(MINI)
-        train, test = _read_mini("train", self.train_limit), _read_mini("test", self.test_limit)
+        check_mini(MINI)
+        limits = {"train": self.train_limit, "test": self.test_limit}
+        train, test = (read_mini(split, limit=limit, folder=MINI) for split, limit in limits.items())
         return from_arrays("cifar10-mini", CLASSES, train, test)
 
     def fingerprint(self, *, root: Path | None = None, rehash: bool = False) -> str:
         """Return SHA-256 over the bundled files."""
-        return fingerprint_files([(name, MINI / name) for name in sorted(_sums(MINI))], rehash=rehash)
+        return fingerprint_files(mini_files(MINI), rehash=rehash)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +89,7 @@ class Cifar10Lossless:
             pictures, labels, index = arrays[f"x_{split}"], arrays[f"y_{split}"], arrays[f"{split}_index"]
             if (
                 pictures.dtype != np.uint8
-                or pictures.shape[1:] != (_SIDE, _SIDE, 3)
+                or pictures.shape[1:] != (SIDE, SIDE, 3)
                 or not len(pictures) == len(labels) == len(index)
             ):
                 raise DataError(
@@ -147,7 +144,7 @@ class Cifar10Jpeg:
             if len(offsets) < len(labels) + 1:
                 raise DataError(f"{path}: {len(labels)} {split} labels, but {len(offsets) - 1} pictures")
             ids = [f"{split}/{i:05d}" for i in range(len(labels))]
-            pictures = np.empty((len(labels), _SIDE, _SIDE, 3), np.uint8)
+            pictures = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
             for i, name in enumerate(ids):
                 picture = decode_picture(content[offsets[i] : offsets[i + 1]].tobytes(), name=f"{path}, picture {name}")
                 if picture.shape != pictures.shape[1:]:
@@ -169,33 +166,3 @@ def _npz(name: str, root: Path | None) -> Path:
             f"{name}/{name}.npz, or use cifar10-mini, which ships with the package"
         )
     return path
-
-
-def _read_mini(split: str, limit: int | None) -> Split:
-    rows = list(_rows(MINI / "labels.csv", split))[:limit]
-    sheet = read_picture(MINI / f"{split}.png")
-    tiles = sheet.reshape(sheet.shape[0] // _SIDE, _SIDE, sheet.shape[1] // _SIDE, _SIDE, 3).swapaxes(1, 2)
-    labels = np.array([CLASSES.index(label) for _, label in rows])
-    return tiles.reshape(-1, _SIDE, _SIDE, 3)[: len(rows)], labels, [name for name, _ in rows]
-
-
-def _rows(path: Path, split: str) -> Iterator[tuple[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["id"].startswith(f"{split}/"):
-                yield row["id"], row["class"]
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    try:
-        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise DataError(f"the pictures that ship with countermove are not in {folder}; install it again") from None
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-
-
-def _check_sums(folder: Path) -> None:
-    for name, digest in _sums(folder).items():
-        path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise DataError(f"{path}, which ships with countermove, is damaged or absent; install countermove again")
