@@ -176,9 +176,9 @@ def test_adversarial_training_withstands_more() -> None:
     apart = []
     for spelled in (f"small({TINY})", f"small(adversary=8/255, {TINY})"):
         network = read_backbone(spelled, "x")[1].fit(scenes(), seed=0, device="cpu", checkpoint=None)[0]
-        from countermove.retrieval.backbones.small import Named
+        from countermove.retrieval.backbones.small import Named, fresh_directions
 
-        named = Named(network, 8, 16.0, generator(0, "directions")).eval()
+        named = Named(network, fresh_directions(network, 8, 16.0, seed=0)).eval()
         clean = torch.stack(taken(scenes().queries)).float() / 255
         moved, _ = adversary(named, clean, torch.zeros(8), generator=generator(0, "start"), progress=0.0)
         with torch.no_grad():

@@ -14,7 +14,7 @@ from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.finetuning.layers import blocks, check_layers, inside, put
 
 Loss = Callable[[nn.Module], Iterable[Tensor]]
-"""Given a network, yields the loss of one batch after another."""
+"""Given a network, yields the loss of one batch after another, of the network as it stands by then."""
 
 
 class CountedLosses:
