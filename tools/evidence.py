@@ -90,6 +90,7 @@ STUDIES = (
     "ir-keypoints",
     "ir-owners",
     "ft-tasks",
+    "ft-masks",
     "ft-price-pictures",
     "ft-price-faces",
 )
@@ -102,6 +103,7 @@ HEARING = ("deep-sets(features=log-mel)", "set-transformer(features=log-mel)", "
 HIDDEN = 'noise(like="pire-final(backbones=[plain])")'
 SIFT, WHOLE = "local(words=500)", ("global", "global(descriptor=gist, side=64)")
 WORDS, SHORT = "critical-layers(layers=[bert.embeddings.word_embeddings])", "sst-2(rows=8000)"
+REWOUND = "critical-layers(by=rewinding, share=0.6)"
 POISONED = ("linear-separable", CLASS_WISE)
 CLOAKS = ("pgd(extractors=[plain])", "fawkes", "lowkey(extractors=[plain], step=0.005, steps=25)")
 KNOWN, UNKNOWN = CLOAKS[0], CLOAKS[2]
@@ -194,6 +196,8 @@ CLAIMS = {
         Claim("none", "full", data=SHORT, at_least=0.65),
         Claim("none", WORDS, data="ag-news", against="full", at_least=-0.01),
         Claim("none", WORDS, data="ag-news", metric="share changed", at_most=0.6),
+        Claim("none", REWOUND, data="ag-news", against="full", at_least=-0.01),
+        Claim("none", REWOUND, data="ag-news", metric="share changed", at_most=0.6),
         Claim("none", "mask(embeddings=true)", data="ag-news", against="full", at_least=-0.02),
         Claim("none", "mask(embeddings=true)", data="ag-news", metric="share stored", at_most=0.04),
     ),
