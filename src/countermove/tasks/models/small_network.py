@@ -40,7 +40,7 @@ class SmallNetwork:
     medium: ClassVar[str] = PICTURE
     network: str = "small-cnn"
     classes: tuple[str, ...] = CLASSES[:5]
-    epochs: int = 15
+    epochs: int = 10
     build: int = 0
     full_lr: float = 2e-3
 
