@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+
+from countermove.pixels.mapped import is_large, portions
 
 
 class BatchStep(Protocol):
@@ -77,6 +80,31 @@ class Window:
 def padded(pictures: Tensor, crop: int) -> Tensor:
     """Pad [N, C, H, W] with black, as the papers do, and lay it out [N, H, W, C] for `Window.look`. Keeps the dtype."""
     return F.pad(pictures, (crop,) * 4).permute(0, 2, 3, 1).contiguous()
+
+
+class Bordered:
+    """8-bit pictures [N, 3, H, W] that windows are cut out of, on a device.
+
+    They are padded once, but on the CPU only where that fits in memory; else batch by batch, to the same windows.
+    """
+
+    def __init__(self, pictures: Tensor, crop: int, device: str) -> None:
+        self.height, self.width = pictures.shape[2:]
+        self._pictures, self._crop, self._device = pictures, crop, device
+        shape = (len(pictures), self.height + 2 * crop, self.width + 2 * crop, pictures.shape[1])
+        self._whole = None
+        if device != "cpu":
+            self._whole = torch.empty(shape, dtype=pictures.dtype, device=device)
+            for part in portions(len(pictures), pictures.shape):
+                self._whole[part] = padded(pictures[part], crop).to(device)
+        elif not is_large(math.prod(shape)):
+            self._whole = padded(pictures, crop)
+
+    def look(self, window: Window, index: Tensor) -> Tensor:
+        """Cut windows out of the pictures at `index`; see Window.look."""
+        if self._whole is not None:
+            return window.look(self._whole, index)
+        return window.look(padded(self._pictures[index], self._crop))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The training loop. Legend: N pictures of 3 x H x W, K classes, T test pictures.
 
 Data lie in memory as 8-bit pictures, padded once; a batch is cut out by one indexing operation that lands in
-channels_last memory. benchmarks/training_loop.py measures this against the usual PIL and DataLoader loop.
+channels_last memory. Data that are larger than memory should hold lie in a file and are padded batch by batch.
+benchmarks/training_loop.py measures this against the usual PIL and DataLoader loop.
 
 Where a process group stands (torchrun), every process has all data and makes the same batches; forward and backward
 pass of a step are divided among them. What is done with the model's help, such as adversarial training, each does for
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from countermove.learning.augment import BatchStep, ModelStep, Window, padded
+from countermove.learning.augment import BatchStep, Bordered, ModelStep, Window
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
 from countermove.learning.distributed import divided, normalised_together, part, total, weight
 from countermove.learning.recipe import Recipe
@@ -106,7 +107,7 @@ def train(
     generator = make_generator(seed, "training")
     place(model, device)
     trainer = _Trainer(model, recipe, generator, tuple(steps), tuple(model_steps), classes, loss, optimizer, device)
-    data, labels = padded(received.pictures, recipe.crop).to(device), received.labels.to(device)
+    data, labels = Bordered(received.pictures, recipe.crop, device), received.labels.to(device)
     log = Training(predicted=torch.zeros(len(test), dtype=torch.int64), probes={name: [] for name in probes or {}})
     kept, history = stage_epochs(recipe.epochs, stages), History(stop)
     done = 0 if kept or stop else trainer.resume(checkpoint, log)
@@ -175,19 +176,18 @@ class _Trainer:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = descent(recipe)(trained) if optimizer is None else optimizer(trained)
 
-    def epoch(self, data: Tensor, labels: Tensor, epoch: int) -> tuple[float, float, int]:
-        """Train one epoch on padded 8-bit pictures [N, H', W', 3]; return mean loss, accuracy and pictures seen."""
+    def epoch(self, data: Bordered, labels: Tensor, epoch: int) -> tuple[float, float, int]:
+        """Train one epoch; return mean loss, accuracy and pictures seen."""
         recipe, n = self.recipe, len(labels)
-        height, width = data.shape[1] - 2 * recipe.crop, data.shape[2] - 2 * recipe.crop
         order = torch.randperm(n, generator=self.generator)
         batches = [b for b in order.split(recipe.batch_size) if len(b) > 1]  # batch norm needs two
         self.model.train()
         loss_sum, right, counted, seen = 0.0, 0, 0, sum(len(b) for b in batches)
         for i, index in enumerate(batches):
             window = Window.draw(
-                len(index), height, width, crop=recipe.crop, flip=recipe.flip, generator=self.generator
+                len(index), data.height, data.width, crop=recipe.crop, flip=recipe.flip, generator=self.generator
             )
-            pictures = window.look(data, index).float().div_(255)
+            pictures = data.look(window, index).float().div_(255)
             named = labels[index.to(self.device)]
             targets: Tensor = named
             if self.steps:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, did_you_mean
 from countermove.pixels.jpeg import jpeg, jpeg_differentiable
+from countermove.pixels.mapped import PORTION_PIXELS, room_for
 from countermove.pixels.rounding import check_pictures, to_float, to_uint8
 
 __all__ = [
@@ -40,7 +41,7 @@ Squeeze = Callable[[Tensor], Tensor]
 """From pictures [N, 3, H, W] in [0, 1] to the same; deterministic, picture by picture."""
 
 SQUEEZE_CHUNK = 500
-"""Pictures that are squeezed at once where there are many."""
+"""Pictures that are squeezed at once where there are many; fewer of those with more than 32 x 32 pixels."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 _ENTRIES_AT_ONCE = 1 << 24
@@ -227,12 +228,13 @@ def squeeze_uint8(pictures: Tensor, *squeezes: Squeeze) -> Tensor:
     """Squeeze 8-bit pictures [N, 3, H, W] in portions, one squeeze after the other; what comes back is 8-bit again."""
     if not squeezes:
         return pictures
-    done = pictures.new_empty(pictures.shape)
-    for start in range(0, len(pictures), SQUEEZE_CHUNK):
-        part = to_float(pictures[start : start + SQUEEZE_CHUNK])
+    done = room_for(pictures.shape) if pictures.device.type == "cpu" else pictures.new_empty(pictures.shape)
+    rows = max(1, min(SQUEEZE_CHUNK, PORTION_PIXELS // max(1, pictures[0, 0].numel()))) if len(pictures) else 1
+    for start in range(0, len(pictures), rows):
+        part = to_float(pictures[start : start + rows])
         for squeeze in squeezes:
             part = squeeze(part)
-        done[start : start + SQUEEZE_CHUNK] = to_uint8(part)
+        done[start : start + rows] = to_uint8(part)
     return done
 
 

@@ -1,4 +1,4 @@
-"""A data set of pictures as the arena holds it: 8-bit, in memory, with ids that noise can follow."""
+"""A data set of pictures as the arena holds it: 8-bit, in memory or in a file, with ids that noise can follow."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.batch import Batch
+from countermove.pixels.mapped import portions, room_for
 from countermove.pixels.selection import pick
 from countermove.unlearnable.data.reading import Split
 
@@ -176,9 +177,21 @@ def from_arrays(name: str, classes: Sequence[str], train: Split, test: Split, sk
 def _split(
     classes: Sequence[str], pictures: np.ndarray, labels: np.ndarray | Sequence[int], ids: Sequence[str]
 ) -> Pictures:
-    channels_first = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
     numbers = torch.from_numpy(np.asarray(labels).astype(np.int64))
-    return Pictures(pictures=channels_first, labels=numbers, ids=tuple(ids), classes=tuple(classes))
+    return Pictures(pictures=_channels_first(pictures), labels=numbers, ids=tuple(ids), classes=tuple(classes))
+
+
+def _channels_first(pictures: np.ndarray) -> Tensor:
+    """Return uint8 [N, 3, H, W] of [N, H, W, 3]; what read_entries laid out is not copied."""
+    turned = pictures.transpose(0, 3, 1, 2)
+    if turned.flags.c_contiguous and turned.flags.writeable:
+        return torch.from_numpy(turned)
+    if turned.dtype != np.uint8:  # which Pictures refuses
+        return torch.from_numpy(np.ascontiguousarray(turned))
+    laid_out = room_for(turned.shape)
+    for part in portions(len(turned), turned.shape):
+        laid_out[part] = torch.from_numpy(np.array(turned[part]))
+    return laid_out
 
 
 def _check_classes(name: str, train: Pictures) -> None:

@@ -20,6 +20,7 @@ from countermove.learning.loop import train
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import EVALUATION_BATCH, Examples, to_model
 from countermove.nets.parts import normalized, seeded
+from countermove.pixels.mapped import replaced, selected
 from countermove.pixels.randomness import generator
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.data.sources import digest_of
@@ -250,8 +251,7 @@ def _treat(plan: Plan, flagged: Tensor, treat: str, context: ReplyContext) -> Pl
     part = replace(plan, received=_rows(plan.received, flagged), moved=plan.moved[flagged])
     for method in METHODS.compose("countermove", treat).parts:
         part = method.method(part, context=context)
-    pictures = plan.received.pictures.clone()
-    pictures[flagged] = part.received.pictures
+    pictures = replaced(plan.received.pictures, flagged, part.received.pictures)
     received = replace(plan.received, pictures=pictures)
     return replace(plan, received=received, test_squeezes=part.test_squeezes, samples=part.samples)
 
@@ -281,4 +281,4 @@ def _own_confidence(model: nn.Module, examples: Examples, device: str) -> Tensor
 
 
 def _rows(examples: Examples, chosen: Tensor) -> Examples:
-    return Examples(pictures=examples.pictures[chosen], labels=examples.labels[chosen])
+    return Examples(pictures=selected(examples.pictures, chosen), labels=examples.labels[chosen])

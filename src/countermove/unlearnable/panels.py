@@ -18,6 +18,7 @@ from countermove.game.arena import Panel
 from countermove.learning.scoring import Examples
 from countermove.pixels.address import data_address
 from countermove.pixels.rounding import to_float, to_uint8
+from countermove.pixels.spectrum import PICTURES as ENOUGH
 from countermove.pixels.spectrum import high_frequency_share, mean_power
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.panel_tables import table_panels
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from countermove.game.results import Results, Row
     from countermove.game.store import RunFolder
     from countermove.unlearnable.arena import Unlearnable
+    from countermove.unlearnable.dataset import Pictures
 
 SAMPLES = 10
 SHOWN_REPLIES = 3
@@ -40,12 +42,14 @@ def panels(arena: Unlearnable, run: RunFolder, results: Results) -> Sequence[Pan
         spectra: list[str] = []
         for row in _crafted(run, results, data):
             try:
-                clean, moved, labels, ids = _pictures(arena, run, row)
+                own, moved = _moved(arena, run, row)
             except (CountermoveError, OSError) as error:
                 made.append(Panel(title=f"Pictures: {row.setting.move}", html="", summary=f"Not shown: {error}"))
                 continue
-            made.append(_gallery(arena, results, row, clean, moved, labels, ids))
-            spectra.append(_spectrum(row.setting.move, to_float(moved) - to_float(clean)))
+            train = arena.data(row.setting.data, row.setting.seed).train
+            made.append(_gallery(arena, results, row, train, own, moved))
+            change = to_float(moved[:ENOUGH]) - to_float(train.pictures[own[:ENOUGH]])
+            spectra.append(_spectrum(row.setting.move, change))
         if spectra:
             made.append(_spectra(data, spectra))
     return [*table_panels(arena, results), *made]
@@ -61,33 +65,24 @@ def _crafted(run: RunFolder, results: Results, data: str) -> Iterator[Row]:
                 break
 
 
-def _pictures(arena: Unlearnable, run: RunFolder, row: Row) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
-    """Return clean and moved pictures, uint8 [N, 3, H, W], with labels and ids."""
+def _moved(arena: Unlearnable, run: RunFolder, row: Row) -> tuple[Tensor, Tensor]:
+    """Return which train pictures are the mover's, as positions [N], and what became of them, uint8 [N, 3, H, W]."""
     data = arena.data(row.setting.data, row.setting.seed)
-    index = data.moved.nonzero().flatten()
     moved = load_file(run.artifact(row.record["needs"]["move"]) / PICTURES)["pictures"]
-    return data.train.pictures[index], moved, data.train.labels[index], tuple(data.train.ids[i] for i in index.tolist())
+    return data.moved.nonzero().flatten(), moved
 
 
-def _gallery(
-    arena: Unlearnable,
-    results: Results,
-    row: Row,
-    clean: Tensor,
-    moved: Tensor,
-    labels: Tensor,
-    ids: tuple[str, ...],
-) -> Panel:
-    chosen = _first_of_each(labels)
-    clean, moved, labels = clean[chosen], moved[chosen], labels[chosen]
-    classes = arena.data(row.setting.data, row.setting.seed).classes
+def _gallery(arena: Unlearnable, results: Results, row: Row, train: Pictures, own: Tensor, moved: Tensor) -> Panel:
+    chosen = _first_of_each(train.labels[own])
+    own, moved = own[chosen], moved[chosen]
+    clean, labels = train.pictures[own], train.labels[own]
     replies = _replied(arena, results, moved, labels, row.setting.seed)
     difference = to_float(moved) - to_float(clean)
     amplified = to_uint8((0.5 + AMPLIFIED * difference).clamp(0, 1))
     figures = []
-    for i, position in enumerate(chosen.tolist()):
+    for i, position in enumerate(own.tolist()):
         damage = float(difference[i].norm())
-        name = f"{classes[int(labels[i])]}, {ids[position]}"
+        name = f"{train.classes[int(labels[i])]}, {train.ids[position]}"
         frames = [("original", clean[i]), ("moved", moved[i]), (f"difference x {AMPLIFIED}", amplified[i])]
         frames += [(f"after {spelled}", pictures[i]) for spelled, pictures in replies]
         images = "".join(f'<img alt="{escape(caption)}" src="{data_address(picture)}">' for caption, picture in frames)

@@ -23,15 +23,16 @@ from countermove.nets.registry import build_network
 from countermove.nets.weights import load_weights, save_weights
 from countermove.pixels import spectrum
 from countermove.pixels.batch import Batch
-from countermove.pixels.budget import measured_budget
+from countermove.pixels.budget import Spending, measured_budget
+from countermove.pixels.mapped import portions, replaced, room_for
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.squeezes import squeeze_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 from countermove.unlearnable.dataset import DataSet, Pictures
 from countermove.unlearnable.detection import picture_metrics
-from countermove.unlearnable.on_test import put_on_test, read_test, write_test
-from countermove.unlearnable.poison import Context, Surrogate, ball_of, promised_ball, surrogates_of
+from countermove.unlearnable.on_test import put_on_test, put_on_test_in_portions, read_test, write_test
+from countermove.unlearnable.poison import Context, Surrogate, ball_of, in_portions, promised_ball, surrogates_of
 from countermove.unlearnable.verification import roc
 
 if TYPE_CHECKING:
@@ -90,14 +91,22 @@ def craft(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
         folder=desk.scratch,
         networks=networks if trained else None,
     )
-    batch = data.train.batch(data.moved.nonzero().flatten())
-    stored, budget = move_and_round(poison, batch, context)
+    rows = data.moved.nonzero().flatten()
+    tests = _moved_classes(data)[data.test.labels].nonzero().flatten()
+    whole = None if in_portions(poison) else data.train.batch(rows)
+    if whole is None:
+        stored, budget = move_in_portions(poison, data.train, rows, context)
+    else:
+        stored, budget = move_and_round(poison, whole, context)
     save_file({"pictures": stored}, desk.folder / PICTURES)
-    facts = {**context.meter.facts, "budget": budget, "ids": list(batch.ids)}
+    facts = {**context.meter.facts, "budget": budget, "ids": [data.train.ids[i] for i in rows.tolist()]}
     cost = Cost(seconds=time.perf_counter() - began, samples=context.meter.samples)
-    test = data.test.batch(_moved_classes(data)[data.test.labels].nonzero().flatten())
-    published = batch.with_pictures(to_float(stored))
-    write_test(put_on_test(poison, test, clean=batch, moved=published, context=context), desk.folder)
+    if whole is None:
+        on_test = put_on_test_in_portions(poison, data.test, tests, trained=data.train.labels[rows], context=context)
+    else:
+        published = whole.with_pictures(to_float(stored))
+        on_test = put_on_test(poison, data.test.batch(tests), clean=whole, moved=published, context=context)
+    write_test(on_test, desk.folder)
     return Crafted(cost=cost, facts=facts)
 
 
@@ -111,6 +120,18 @@ def move_and_round(poison: Any, batch: Batch, context: Context) -> tuple[Tensor,
     ball = ball_of(poison)
     stored = to_uint8(moved if ball is None else quantize_move(moved, batch.pictures, ball))
     return stored, measured_budget(stored, batch.pictures, promised_ball(poison))
+
+
+def move_in_portions(poison: Any, pictures: Pictures, rows: Tensor, context: Context) -> tuple[Tensor, dict[str, Any]]:
+    """Do what move_and_round does for the pictures at some positions; only a portion of them is there as floats."""
+    stored = room_for((len(rows), *pictures.pictures.shape[1:]))
+    ball, spending = ball_of(poison), Spending(len(rows), promised_ball(poison))
+    for part in portions(len(rows), stored.shape):
+        batch = pictures.batch(rows[part])
+        moved = poison(batch, context=context).pictures
+        stored[part] = to_uint8(moved if ball is None else quantize_move(moved, batch.pictures, ball))
+        spending.add(part, stored[part], batch.pictures)
+    return stored, spending.told()
 
 
 def make_trained(arena: Unlearnable, task: Task, desk: Desk) -> Crafted:
@@ -262,8 +283,9 @@ def received(data: DataSet, task: Task, desk: Desk) -> Examples:
     need = task.need("move")
     if need is None:
         return _examples(data.train)
-    pictures = data.train.pictures.clone()
-    pictures[data.moved] = load_file(desk.artifact(need) / PICTURES)["pictures"]
+    pictures = load_file(desk.artifact(need) / PICTURES)["pictures"]  # a map of the file
+    if not data.moved.all():
+        pictures = replaced(data.train.pictures, data.moved, pictures)
     return Examples(pictures=pictures, labels=data.train.labels)
 
 

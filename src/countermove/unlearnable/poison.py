@@ -142,6 +142,11 @@ def surrogates_of(poison: Any) -> tuple[Surrogate, ...]:
     return tuple(poison.surrogates()) if hasattr(poison, "surrogates") else ()
 
 
+def in_portions(poison: Any) -> bool:
+    """Return whether a poison can be given pictures in portions, and put on new ones by calling it on them."""
+    return poison.streams and not hasattr(poison, "on_test") and not hasattr(poison, "parts_on_test")
+
+
 def on_new_pictures(poison: Any, test: Batch, *, clean: Batch, moved: Batch, context: Context) -> Batch | None:
     """Put a poison on pictures that were not there when it was made; None where that is not defined.
 

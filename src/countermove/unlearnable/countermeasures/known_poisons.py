@@ -15,6 +15,7 @@ from countermove.learning.loop import train
 from countermove.learning.scoring import Examples
 from countermove.nets.registry import build_network
 from countermove.pixels.batch import Batch
+from countermove.pixels.mapped import joined
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import to_uint8
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
@@ -74,7 +75,7 @@ class RobustTraining:
         moved = poison(own, context=making).pictures
         moved = to_uint8(kept_within(moved, own.pictures, promised_ball(poison)))
         received = Examples(
-            pictures=torch.cat([plan.received.pictures, to_uint8(own.pictures), moved]),
+            pictures=joined(plan.received.pictures, to_uint8(own.pictures), moved),
             labels=torch.cat([plan.received.labels, own.labels, own.labels]),
         )
         return replace(

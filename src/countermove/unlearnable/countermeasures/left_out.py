@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from countermove.errors import DataError
 from countermove.learning.scoring import Examples
+from countermove.pixels.mapped import selected
 from countermove.unlearnable.countermeasure import Plan, ReplyContext
 
 
@@ -26,5 +27,5 @@ class LeftOut:
         kept = ~plan.moved
         if int(kept.sum()) < 2:
             raise DataError("left-out needs pictures that were not moved; join +moved(fraction=...) to the data")
-        received = Examples(pictures=plan.received.pictures[kept], labels=plan.received.labels[kept])
+        received = Examples(pictures=selected(plan.received.pictures, kept), labels=plan.received.labels[kept])
         return replace(plan, received=received, moved=plan.moved[kept])

@@ -65,6 +65,7 @@ def _joined(pictures: Pictures, other: Pictures, label: int, name: str) -> Pictu
     """Return the pictures with those of one class of another split behind them."""
     import torch
 
+    from countermove.pixels.mapped import joined
     from countermove.unlearnable.dataset import Pictures
     from countermove.unlearnable.transfer import EXTRA, resized
 
@@ -73,7 +74,7 @@ def _joined(pictures: Pictures, other: Pictures, label: int, name: str) -> Pictu
     added = resized(other.pictures[rows], (height, width))
     labels = torch.full((len(rows),), len(pictures.classes), dtype=torch.int64)
     return Pictures(
-        pictures=torch.cat([pictures.pictures, added]),
+        pictures=joined(pictures.pictures, added),
         labels=torch.cat([pictures.labels, labels]),
         ids=(*pictures.ids, *(EXTRA + other.ids[i] for i in rows.tolist())),
         classes=(*pictures.classes, name),

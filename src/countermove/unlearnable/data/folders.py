@@ -53,7 +53,7 @@ class Folder:
         )
 
     def __call__(self, *, root: Path | None = None) -> DataSet:
-        """Read all pictures into memory.
+        """Read all pictures.
 
         Raises:
             DataError: when the layout is another, a picture is broken or of another size, or a class is too small.

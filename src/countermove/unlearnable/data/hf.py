@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from countermove.errors import ConfigError, DataError
+from countermove.errors import DataError
 from countermove.game.content import fingerprint_files, locate
 from countermove.pixels.decode import Limits
-from countermove.pixels.files import OnBroken, check_rows, safe_child, walk_pictures
+from countermove.pixels.files import OnBroken, safe_child, walk_pictures
+from countermove.unlearnable.data.parquet import Cell, CellReader, read_shard
 from countermove.unlearnable.data.reading import Entry, Split, read_entries, thin
 from countermove.unlearnable.data.selection import check_limits, split_off_test
 
@@ -63,7 +64,7 @@ class HfFolder:
         )
 
     def __call__(self, *, root: Path | None = None) -> DataSet:
-        """Read all pictures into memory.
+        """Read all pictures, Parquet files in the order of their names and a few rows at a time.
 
         Raises:
             DataError: when there is no table, a row is wrong or leads outside the folder, a picture is absent, broken
@@ -113,13 +114,14 @@ class HfFolder:
         rows: list[_Row] = []
         names = None
         counts = {True: 0, False: 0}
+        reader = CellReader(self.image_column)
         for file in files:
-            content, names = _read_parquet(file, self.image_column, self.label_column)
+            labels, names = read_shard(file, self.image_column, self.label_column)
             test = any(word in _words_of(file.relative_to(folder)) for word in _TEST)
-            for image, label in content:
+            for row, label in enumerate(labels):
                 name = f"{'test' if test else 'train'}/{counts[test]:06d}"
                 counts[test] += 1
-                rows.append(_Row(id=name, label=label, source=_source(image, file, name), test=test))
+                rows.append(_Row(id=name, label=label, source=Cell(reader, file, row), test=test))
         return rows, names
 
     def _entries(
@@ -144,11 +146,11 @@ class HfFolder:
         return read_entries(entries, side=self.side, limits=limits, on_broken=self.on_broken)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
     id: str
     label: Any
-    source: Path | bytes
+    source: Path | Cell
     test: bool
 
 
@@ -203,44 +205,3 @@ def _parquet_files(folder: Path) -> list[Path]:
 
 def _words_of(path: Path) -> list[str]:
     return path.as_posix().lower().replace("/", " ").replace("-", " ").replace("_", " ").replace(".", " ").split()
-
-
-def _read_parquet(file: Path, image: str, label: str) -> tuple[list[tuple[Any, Any]], list[str] | None]:
-    """Return (picture, label) of every row, and the class names if the file carries them."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ConfigError("reading Parquet files needs pyarrow, which is not installed: pip install pyarrow") from None
-    try:
-        check_rows(file, pq.read_metadata(file).num_rows)
-        schema = pq.read_schema(file)
-        absent = [column for column in (image, label) if column not in schema.names]
-        if absent:
-            raise DataError(
-                f"{file} has no column {absent[0]!r}; it has {', '.join(schema.names)}. "
-                "Name yours with image_column and label_column"
-            )
-        table = pq.read_table(file, columns=[image, label])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    rows = list(zip(table[image].to_pylist(), table[label].to_pylist(), strict=True))
-    return rows, _class_names(schema.metadata or {}, label)
-
-
-def _class_names(metadata: dict[bytes, bytes], label: str) -> list[str] | None:
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-        return [str(name) for name in names] if isinstance(names, list) else None
-    except (LookupError, TypeError, ValueError, RecursionError):
-        return None
-
-
-def _source(image: Any, file: Path, name: str) -> Path | bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):
-        return image["bytes"]
-    if isinstance(image, dict) and isinstance(image.get("path"), str):
-        return safe_child(file.parent, image["path"])
-    raise DataError(f"{file}: the picture of row {name} is neither bytes nor a path")

@@ -14,7 +14,7 @@ from countermove.errors import ConfigError, DataError
 from countermove.game.content import data_folder, fingerprint_files
 from countermove.pixels.files import read_picture
 from countermove.unlearnable.data.folders import class_entries
-from countermove.unlearnable.data.reading import Entry, Split, resize_square
+from countermove.unlearnable.data.reading import Entry, Split, resize_square, room
 from countermove.unlearnable.data.selection import check_limits, split_off_test
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Lfw:
         return [names[label] for label in chosen], kept
 
     def _read(self, entries: Sequence[Entry]) -> Split:
-        pictures = np.empty((len(entries), self.side, self.side, 3), np.uint8)
+        pictures = room(len(entries), (self.side, self.side))
         for i, entry in enumerate(entries):
             assert isinstance(entry.source, Path), "these are files"
             pictures[i] = resize_square(self._cut(read_picture(entry.source), entry.id), self.side)

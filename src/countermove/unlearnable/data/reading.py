@@ -1,4 +1,4 @@
-"""Reading many pictures of one size into memory."""
+"""Reading many pictures of one size."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from countermove.errors import DataError
 from countermove.pixels.decode import Limits, decode_picture
 from countermove.pixels.files import OnBroken, read_picture
 from countermove.pixels.selection import pick
+from countermove.unlearnable.data.parquet import Cell
 
 Split = tuple[np.ndarray, np.ndarray | Sequence[int], Sequence[str]]
 """Pictures uint8 [N, H, W, 3], labels [N], ids."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One picture that is still a file, or the bytes of one.
+    """One picture that is still a file, or a cell of one.
 
     id:     its name in the data set.
     label:  index of its class.
-    source: the file, or its content.
+    source: the file, or the cell of a Parquet file.
     """
 
     id: str
     label: int
-    source: Path | bytes
+    source: Path | Cell
 
 
 def read_entries(
@@ -50,7 +51,7 @@ def read_entries(
         DataError: on a broken picture, unequal sizes, or nothing to read.
     """
     shape = _shape(entries, side=side, limits=limits, on_broken=on_broken)
-    pictures = np.empty((len(entries), *shape, 3), np.uint8)
+    pictures = room(len(entries), shape)
     kept: list[Entry] = []
     skipped: list[str] = []
     for entry in entries:
@@ -73,6 +74,18 @@ def read_entries(
         kept.append(entry)
     labels = np.array([entry.label for entry in kept], dtype=np.int64)
     return (pictures[: len(kept)], labels, [entry.id for entry in kept]), skipped
+
+
+def room(n: int, size: tuple[int, int]) -> np.ndarray:
+    """Return uint8 [N, H, W, 3] to be filled, laid out as a data set holds it: channels first, in a file if large.
+
+    Args:
+        n: how many pictures.
+        size: (H, W).
+    """
+    from countermove.pixels.mapped import room_for  # torch, which listing and hashing do without
+
+    return room_for((n, 3, *size)).permute(0, 2, 3, 1).numpy()
 
 
 def thin(entries: Sequence[Entry], limit: int | None, *, seed: int) -> Sequence[Entry]:
@@ -108,9 +121,11 @@ def _shape(entries: Sequence[Entry], *, side: int | None, limits: Limits, on_bro
 
 
 def _read(entry: Entry, limits: Limits) -> np.ndarray:
-    if isinstance(entry.source, bytes):
-        return decode_picture(entry.source, name=entry.id, limits=limits)
-    return read_picture(entry.source, limits=limits)
+    source = entry.source
+    content = source if isinstance(source, Path) else source.content(name=entry.id, limits=limits)
+    if isinstance(content, bytes):
+        return decode_picture(content, name=entry.id, limits=limits)
+    return read_picture(content, limits=limits)
 
 
 def _size(shape: Sequence[int]) -> str:
