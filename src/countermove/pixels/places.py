@@ -28,11 +28,20 @@ def png_places(root: Path, names: Sequence[str]) -> list[PngPlace]:
     Raises:
         DataError: when two pictures would get one name, or one a name that is needed for something else.
     """
-    places = [
-        PngPlace(str(PurePosixPath(n).with_suffix("")), n, str(PurePosixPath(n).with_suffix(".png"))) for n in names
-    ]
+    check_places(root, names)
+    return [png_place(name) for name in names]
+
+
+def png_place(name: str) -> PngPlace:
+    """Return where one picture goes, a relative path with slashes."""
+    path = PurePosixPath(name)
+    return PngPlace(str(path.with_suffix("")), name, str(path.with_suffix(".png")))
+
+
+def check_places(root: Path, names: Sequence[str]) -> None:
+    """Refuse names that cannot all be written as PNG; see png_places."""
     taken: dict[str, str] = {}
-    for place in places:
+    for place in map(png_place, names):
         if PurePosixPath(place.out).parts[0] == MANIFEST:
             raise DataError(
                 f"a folder called {MANIFEST!r} in {root} would stand where the manifest is written; rename it"
@@ -42,11 +51,10 @@ def png_places(root: Path, names: Sequence[str]) -> list[PngPlace]:
                 f"{taken[place.out]} and {place.source} in {root} would both be written as {place.out}; rename one"
             )
         taken[place.out] = place.source
-    for place in places:
-        for folder in PurePosixPath(place.out).parents:
+    for out, name in taken.items():
+        for folder in PurePosixPath(out).parents:
             if str(folder) in taken:
                 raise DataError(
                     f"{taken[str(folder)]} in {root} would be written as {folder}, where the folder of "
-                    f"{place.source} stands; rename one"
+                    f"{name} stands; rename one"
                 )
-    return places

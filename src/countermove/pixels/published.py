@@ -11,10 +11,13 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +32,7 @@ WORK = ".work"
 FORMAT = 1
 _OURS = {"format", "arena", "method", "seed"}
 _BEGINNING = b'{"format": '
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,47 @@ class Line:
     budget: float
     kept: bool | None
     facts: dict[str, Any] | None = None
+
+
+class Lines(MutableMapping[str, Line]):
+    """The line of every picture by its id. Usual ones are packed: some 250 bytes a picture, its id among them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, int | Line] = {}
+        self._hashes, self._budgets, self._inside = bytearray(), array("d"), array("b")
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __getitem__(self, sample: str) -> Line:
+        at = self._kept[sample]
+        if isinstance(at, Line):
+            return at
+        hashes, inside = self._hashes[64 * at : 64 * at + 64].hex(), self._inside[at]
+        return Line(
+            source_sha256=hashes[:64],
+            out=_usual(sample),
+            out_sha256=hashes[64:],
+            budget=self._budgets[at],
+            kept=None if inside < 0 else bool(inside),
+        )
+
+    def __setitem__(self, sample: str, line: Line) -> None:
+        hashes = line.source_sha256 + line.out_sha256
+        usual = line.facts is None and line.out == _usual(sample) and isinstance(line.budget, float)
+        if not usual or not (_HASH.fullmatch(line.source_sha256) and _HASH.fullmatch(line.out_sha256)):
+            self._kept[sample] = line
+            return
+        self._kept[sample] = len(self._budgets)
+        self._hashes += bytes.fromhex(hashes)
+        self._budgets.append(line.budget)
+        self._inside.append(-1 if line.kept is None else line.kept)
+
+    def __delitem__(self, sample: str) -> None:
+        del self._kept[sample]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +123,7 @@ class Published:
 
     def __init__(self, folder: Path, handle: IO[bytes]) -> None:
         self.folder = folder
-        self.lines: dict[str, Line] = {}
+        self.lines = Lines()
         self.notes: list[Mapping[str, Any]] = []
         self._handle = handle
 
@@ -134,18 +179,18 @@ class Published:
         Raises:
             RunError: when the earlier call was of another kind, or the manifest cannot be understood.
         """
-        records, whole, size = self._read()
+        first, pictures, whole, size = self._look()
         wanted = {"format": FORMAT, **json.loads(_encoded(header))}
-        if records and (any("id" in record for record in records) or not records[0].keys() >= _OURS):
-            _check_header(self.folder, records[0], wanted)
-        elif records[:1] != [wanted]:
+        if first is not None and (pictures or not first.keys() >= _OURS):
+            _check_header(self.folder, first, wanted)
+        elif first != wanted:
             self.remove_work()
             self._handle.truncate(0)
             self._append([wanted])
             return
         if whole < size:
             self._handle.truncate(whole)
-        self._remember(records[1:])
+        self._remember(islice(self._records(), 1, None))
 
     @property
     def work(self) -> Path:
@@ -169,24 +214,38 @@ class Published:
             else:
                 self.notes.append(record)
 
-    def _read(self) -> tuple[list[dict[str, Any]], int, int]:
-        """Return the records of all whole lines, the length of these lines, and that of the file, in bytes."""
+    def _look(self) -> tuple[dict[str, Any] | None, bool, int, int]:
+        """Return the first record, whether one is a picture's, the length of all whole lines, and that of the file."""
         path = self.folder / MANIFEST
-        self._handle.seek(0)
-        data = self._handle.read()
-        whole = data.rfind(b"\n") + 1
-        records = []
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
-                raise RunError(f"line {number} of {path} is no JSON object; restore the file, or choose another folder")
-            records.append(record)
-        if not records and not (data.startswith(_BEGINNING) or _BEGINNING.startswith(data)):
+        first, pictures, whole = None, False, 0
+        for record in self._records():
+            first = record if first is None else first
+            pictures = pictures or "id" in record
+        with path.open("rb") as file:
+            start = file.read(len(_BEGINNING))
+            file.seek(0)
+            whole = sum(len(line) for line in file if line.endswith(b"\n"))
+            size = file.tell()
+        if first is None and not (start.startswith(_BEGINNING) or _BEGINNING.startswith(start)):
             raise RunError(f"{path} is no manifest of ours; choose another output folder")
-        return records, whole, len(data)
+        return first, pictures, whole, size
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Yield the record of every whole line."""
+        path = self.folder / MANIFEST
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    record = None
+                if not isinstance(record, dict):
+                    raise RunError(
+                        f"line {number} of {path} is no JSON object; restore the file, or choose another folder"
+                    )
+                yield record
 
 
 @contextmanager
@@ -243,14 +302,18 @@ def check_apart(source: Path, out: Path) -> None:
         raise DataError(f"the sources {source} lie inside the output {out}; choose a folder beside them")
 
 
-def summed_budget(lines: Collection[Line], norm: str, radius: float | None) -> dict[str, Any]:
+def summed_budget(lines: Iterable[Line], norm: str, radius: float | None) -> dict[str, Any]:
     """Return the largest and the mean change over pictures, and whether all kept a radius (None: none is promised)."""
+    count, largest, total, kept = 0, 0.0, 0.0, True
+    for line in lines:
+        count, largest, total = count + 1, max(largest, line.budget), total + line.budget
+        kept = kept and bool(line.kept)
     return {
         "norm": norm,
         "radius": radius,
-        "largest": max((line.budget for line in lines), default=0.0),
-        "mean": sum(line.budget for line in lines) / max(1, len(lines)),
-        "kept": None if radius is None else all(line.kept for line in lines),
+        "largest": largest,
+        "mean": total / max(1, count),
+        "kept": None if radius is None else kept,
     }
 
 
@@ -279,6 +342,10 @@ def _is_line(line: Mapping[str, Any]) -> bool:
     budget, kept, facts = line["budget"], line["kept"], line["facts"]
     number = isinstance(budget, (int, float)) and abs(budget) < 1e300
     return texts and number and isinstance(kept, (bool, type(None))) and isinstance(facts, (dict, type(None)))
+
+
+def _usual(sample: str) -> str:
+    return f"{sample}.png"
 
 
 def _short(value: object) -> str:

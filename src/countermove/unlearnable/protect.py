@@ -37,7 +37,7 @@ from countermove.unlearnable.methods import METHODS
 from countermove.unlearnable.play import move_and_round
 from countermove.unlearnable.poison import Context, promised_ball
 from countermove.unlearnable.protect_crafted import Crafting, Watch, known_data, with_model
-from countermove.unlearnable.protect_places import Place, find_places
+from countermove.unlearnable.protect_places import Place, Places, find_places
 
 __all__ = ["METHODS", "Protected", "protect_folder"]
 
@@ -64,7 +64,7 @@ class _Call:
     """One call: what does not change while it runs, and what it counts."""
 
     source: Path
-    places: list[Place]
+    places: Places
     classes: tuple[str, ...]
     poison: Any
     seed: int
@@ -277,18 +277,28 @@ def _header(composition: Composition, known: Composition | None, call: _Call) ->
 
 
 def _summary(call: _Call, folder: Published) -> Protected:
-    ids = {place.id for place in call.places}
-    there = [line for sample, line in folder.lines.items() if sample in ids and sample not in call.skipped]
+    there = sum(place.id in folder.lines for place in call.places) - sum(s in folder.lines for s in call.skipped)
+    budgets = (
+        folder.lines[place.id] for place in call.places if place.id in folder.lines and place.id not in call.skipped
+    )
     ball = promised_ball(call.poison)
     return Protected(
         out=folder.folder,
         manifest=folder.folder / MANIFEST,
-        pictures=len(there),
+        pictures=there,
         written=call.written,
         skipped=tuple(call.skipped.values()),
-        gone=tuple(sample for sample in folder.lines if sample not in ids),
-        budget=summed_budget(there, ball.norm if ball else "linf", ball.radius if ball else None),
+        gone=_gone(call, folder),
+        budget=summed_budget(budgets, ball.norm if ball else "linf", ball.radius if ball else None),
     )
+
+
+def _gone(call: _Call, folder: Published) -> tuple[str, ...]:
+    """Return the ids of the output that the source no longer has."""
+    if len(folder.lines) == sum(place.id in folder.lines for place in call.places):
+        return ()
+    ids = {place.id for place in call.places}
+    return tuple(sample for sample in folder.lines if sample not in ids)
 
 
 def _batch(items: list[Loaded], classes: tuple[str, ...]) -> Batch:

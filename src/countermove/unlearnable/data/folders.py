@@ -96,7 +96,22 @@ class Folder:
 def class_entries(
     folder: Path, split: str = "", *, classes: Sequence[str] | None = None
 ) -> tuple[list[str], list[Entry]]:
-    """List the pictures of a tree of class folders.
+    """List the pictures of a tree of class folders, ready to be read; the rest is as in class_names."""
+    tree = safe_child(folder, split) if split else folder
+    known, names = class_names(folder, split, classes=classes)
+    number = {name: i for i, name in enumerate(known)}
+    prefix = f"{split}/" if split else ""
+    entries = [Entry(id=prefix + name, label=number[class_of(name)], source=tree / name) for name in names]
+    return known, entries
+
+
+def class_of(name: str) -> str:
+    """Return the class folder of a path below the folder of all classes."""
+    return name.split("/", 1)[0]
+
+
+def class_names(folder: Path, split: str = "", *, classes: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+    """List the classes and the pictures, as paths below the folder of all classes, of a tree of class folders.
 
     Args:
         folder: the data set's folder; ids are paths below it.
@@ -113,7 +128,7 @@ def class_entries(
     loose = [name for name in names if "/" not in name]
     if loose:
         raise DataError(f"{tree / loose[0]} lies in no class folder; expected {tree}/CLASS/{loose[0]}")
-    found = sorted({name.split("/", 1)[0] for name in names})
+    found = sorted({class_of(name) for name in names})
     known = list(classes) if classes is not None else found
     unknown = [name for name in found if name not in known]
     if unknown:
@@ -121,7 +136,4 @@ def class_entries(
             f"labels don't match: {tree} has a class {unknown[0]!r} that train does not have; "
             f"{did_you_mean(unknown[0], known)}"
         )
-    number = {name: i for i, name in enumerate(known)}
-    prefix = f"{split}/" if split else ""
-    entries = [Entry(id=prefix + name, label=number[name.split("/", 1)[0]], source=tree / name) for name in names]
-    return known, entries
+    return known, names
