@@ -40,6 +40,11 @@ def file(name: str, content: bytes | Callable[[], bytes]) -> Build:
     return build
 
 
+def in_folder(name: str, content: Callable[[], bytes]) -> Build:
+    """A file that is read with its folder."""
+    return lambda folder: file(name, content)(folder).parent
+
+
 def with_canary(name: str, make: Callable[[str], bytes]) -> Build:
     """A file that would make another one, called canary, beside its folder."""
     return lambda folder: file(name, make(str(folder.parent / "canary")))(folder)
@@ -152,6 +157,29 @@ def rows_parquet() -> bytes:
     return buffer.getvalue()
 
 
+def packed_parquet(column: str, value: bytes | str, rows: int) -> bytes:
+    """One value for all rows, stored once; unpacked row by row it would fill the disk of a data centre."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    packed = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array([value]))
+    pq.write_table(pa.table({column: packed, "label": np.arange(rows) % 2}), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def row_group_parquet(column: str, parts: int) -> bytes:
+    """A single row group of many cells of 100 MiB each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    cells = pa.chunked_array([pa.array([bytes(100 * 2**20)])] * parts)
+    content = pa.table({column: cells, "label": np.zeros(parts, np.int8)})
+    pq.write_table(content, buffer, use_dictionary=False, compression="zstd", write_statistics=False)
+    return buffer.getvalue()
+
+
 def hostile_run(change: Callable[[Path, dict[str, Any]], Any]) -> Build:
     """A run of the toy arena whose cells, or what lies beside them, were changed by somebody."""
 
@@ -184,6 +212,7 @@ def plan_of(cells: Any) -> Build:
 
 
 HUGE = "9" * 6000
+ZEROS = bytes(20 * 2**20)
 DEEP = "[" * 200_000
 
 FILES: dict[str, tuple[str, Build]] = {
@@ -312,6 +341,10 @@ FILES: dict[str, tuple[str, Build]] = {
     "binary.csv": ("rows", file("x.csv", b"user\n\xff\xfe\n")),
     "rows-bomb.parquet": ("table", file("x.parquet", rows_parquet)),
     "lying.parquet": ("table", file("x.parquet", b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1")),
+    "packed-cells.parquet": ("imagefolder", in_folder("train.parquet", lambda: packed_parquet("image", ZEROS, 10**5))),
+    "large-cell.parquet": ("imagefolder", in_folder("train.parquet", lambda: row_group_parquet("image", 1))),
+    "row-group-bomb.parquet": ("imagefolder", in_folder("train.parquet", lambda: row_group_parquet("image", 21))),
+    "row-group-bomb-table.parquet": ("table", file("x.parquet", lambda: row_group_parquet("user", 21))),
     "outside.csv": ("listed", table("x.csv", "picture,group\n../secret.png,a\n", folder_is_read=False)),
     "outside-absolute.csv": ("listed", table("x.csv", "picture,group\n/etc/passwd,a\n", folder_is_read=False)),
     "outside.jsonl": ("imagefolder", table("metadata.jsonl", '{"file_name": "../secret.png", "label": 0}')),
@@ -350,6 +383,7 @@ HARMLESS: dict[str, tuple[str, Build]] = {
     "run-plan-is-a-path": ("run", plan_of([{"key": "../../secret", "setting": {}}])),
     "run-plan-is-a-list": ("run", plan_of("../../secret")),
     "run-needs-outside": ("page", changed(needs={"move": "../../../secret.png"})),
+    "packed-texts.parquet": ("table", file("x.parquet", lambda: packed_parquet("user", "a" * 10**7, 10**5))),
 }
 
 

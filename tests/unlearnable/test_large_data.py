@@ -21,7 +21,8 @@ from tests.unlearnable.audits import played
 from tests.unlearnable.rows import MOVE_ROWS
 
 from countermove.errors import DataError
-from countermove.pixels import files, mapped
+from countermove.pixels import mapped
+from countermove.pixels import parquet as strangers
 from countermove.pixels.decode import Limits
 from countermove.unlearnable.data import parquet
 from countermove.unlearnable.data.cifar import Cifar10Mini
@@ -203,9 +204,9 @@ def test_cells_and_row_groups_have_a_cap(tmp_path: Path, monkeypatch: pytest.Mon
         for path in sorted(tmp_path.iterdir())
         for group in (pq.read_metadata(path).row_group(i) for i in range(3))
     )
-    monkeypatch.setattr(files, "MAX_ROW_GROUP", declared)
+    monkeypatch.setattr(strangers, "MAX_ROW_GROUP", declared)
     HfFolder(path=str(tmp_path))()
-    monkeypatch.setattr(files, "MAX_ROW_GROUP", declared - 1)
+    monkeypatch.setattr(strangers, "MAX_ROW_GROUP", declared - 1)
     with pytest.raises(DataError, match=r"row group \d unpacks to .* bytes; at most .* are read"):
         HfFolder(path=str(tmp_path))()
 

@@ -14,10 +14,10 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,12 +33,6 @@ _NOT_ARRAYS = (
 
 MAX_ARRAYS = 8 * 2**30
 """Bytes that the arrays of an .npz archive may have when they are unpacked, taken together."""
-
-MAX_ROWS = 50_000_000
-"""Rows of a Parquet table."""
-
-MAX_ROW_GROUP = 2 * 2**30
-"""Bytes that the columns that are read of a row group of a Parquet file may have when they are unpacked."""
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
@@ -259,38 +253,6 @@ def read_npz(path: Path | str, names: Sequence[str], *, optional: Sequence[str] 
             return arrays
     except _NOT_ARRAYS as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {words(error)}") from None
-
-
-def check_rows(path: Path, rows: int) -> None:
-    """Refuse a table with more rows than are read; equal values are packed into next to nothing.
-
-    Raises:
-        DataError: when there are too many.
-    """
-    if rows > MAX_ROWS:
-        raise DataError(f"{path} unpacks to {rows:,} rows; at most {MAX_ROWS:,} are read")
-
-
-def check_row_groups(path: Path, metadata: Any, columns: Collection[str]) -> None:
-    """Refuse a Parquet file with a row group that says of itself that it unpacks to more than is read.
-
-    Args:
-        path: the file, for the message.
-        metadata: its metadata as pyarrow gives them.
-        columns: those that will be read; of a column of records, all parts count.
-
-    Raises:
-        DataError: when a row group is too large.
-    """
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        parts = (group.column(i) for i in range(group.num_columns))
-        size = sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] in columns)
-        if size > MAX_ROW_GROUP:
-            raise DataError(
-                f"{path}: row group {number} unpacks to {size:,} bytes; at most {MAX_ROW_GROUP:,} are read. Write the "
-                "file with smaller row groups"
-            )
 
 
 def _regular(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from countermove.errors import ConfigError, DataError, did_you_mean
-from countermove.pixels.files import check_rows
+from countermove.pixels.parquet import listed, opened
 
 KINDS = (".csv", ".parquet")
 # From here on neighbouring integers share one floating-point number.
@@ -153,11 +153,12 @@ def _read_parquet(path: Path, needed: Mapping[str, str], optional: Sequence[str]
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            check_rows(path, file.metadata.num_rows)
-            wanted = _wanted(path, file.schema_arrow.names, needed, optional)
+        wanted = _wanted(path, pq.read_schema(path).names, needed, optional)
+        with opened(path, *wanted) as file:
             content = file.read(columns=wanted)
-        columns = {column: _plain(content[column]).to_pylist() for column in wanted}
+        columns = {
+            column: [value for chunk in _plain(content[column]).chunks for value in listed(chunk)] for column in wanted
+        }
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
     return Table(path, columns, range(1, content.num_rows + 1))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from countermove.errors import ConfigError, DataError
+from countermove.errors import DataError
 from countermove.pixels.decode import Limits
-from countermove.pixels.files import check_row_groups, check_rows, safe_child
+from countermove.pixels.files import safe_child
+from countermove.pixels.parquet import listed, opened
 
 _ROWS_AT_ONCE = 16
-_BUFFER = 1 << 20
 
 
 class Shard(NamedTuple):
@@ -53,8 +52,7 @@ def read_shard(file: Path, image: str, label: str) -> Shard:
     Raises:
         DataError: when it is broken, lacks a column, or would unpack to more than is read.
     """
-    with _opened(file, image, label) as parquet:
-        check_rows(file, parquet.metadata.num_rows)
+    with opened(file, image, label) as parquet:
         schema = parquet.schema_arrow
         absent = [column for column in (image, label) if column not in schema.names]
         if absent:
@@ -62,11 +60,10 @@ def read_shard(file: Path, image: str, label: str) -> Shard:
                 f"{file} has no column {absent[0]!r}; it has {', '.join(schema.names)}. "
                 "Name yours with image_column and label_column"
             )
-        check_row_groups(file, parquet.metadata, (image, label))
         labels: list[Any] = []
         for group in range(parquet.num_row_groups):
             for chunk in parquet.read_row_group(group, columns=[label]).column(0).chunks:
-                labels += _listed(chunk)
+                labels += listed(chunk)
         return Shard(labels, _class_names(schema.metadata or {}, label))
 
 
@@ -94,7 +91,7 @@ class CellReader:
 
     def _batches(self, file: Path, row: int) -> Iterator[tuple[int, Any]]:
         """Yield (number of the first row, cells) from the row group that holds a row on, up to the group's end."""
-        with _opened(file, self._image) as parquet:
+        with opened(file, self._image) as parquet:
             first, group = 0, 0
             while row >= first + parquet.metadata.row_group(group).num_rows:
                 first += parquet.metadata.row_group(group).num_rows
@@ -103,36 +100,6 @@ class CellReader:
             for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[self._image]):
                 yield first, batch.column(0)
                 first += batch.num_rows
-
-
-@contextmanager
-def _opened(file: Path, *columns: str) -> Iterator[Any]:
-    """Open a Parquet file so that equal values of columns are unpacked once, and little is read ahead."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ConfigError("reading Parquet files needs pyarrow, which is not installed: pip install pyarrow") from None
-    try:
-        found = pq.read_metadata(file)
-        texts = [part.path for part in found.schema if part.physical_type == "BYTE_ARRAY"]
-        packed = [path for path in texts if path.split(".")[0] in columns]
-        with pq.ParquetFile(
-            file, metadata=found, read_dictionary=packed, buffer_size=_BUFFER, pre_buffer=False
-        ) as parquet:
-            yield parquet
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-
-
-def _listed(chunk: Any) -> list[Any]:
-    """Return a column's values as Python's; equal ones of a packed column are one object."""
-    import pyarrow as pa
-
-    if not isinstance(chunk, pa.DictionaryArray):
-        return chunk.to_pylist()
-    values = chunk.dictionary.to_pylist()
-    return [None if at is None else values[at] for at in chunk.indices.to_pylist()]
 
 
 def _content(cell: Any, file: Path, name: str, limits: Limits) -> bytes | Path:
