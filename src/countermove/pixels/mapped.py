@@ -60,7 +60,7 @@ def room_for(shape: Sequence[int]) -> Tensor:
     folder = scratch_folder()
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".countermove-") as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a disk that fills up later would end the process
+            _claim(file.fileno(), size)
             pages = mmap.mmap(file.fileno(), size)
     except OSError as error:
         raise RunError(
@@ -68,6 +68,14 @@ def room_for(shape: Sequence[int]) -> Tensor:
             "another folder with COUNTERMOVE_SCRATCH"
         ) from None
     return torch.frombuffer(pages, dtype=torch.uint8).view(tuple(shape))
+
+
+def _claim(handle: int, size: int) -> None:
+    """Give a file its size and, where the system can, its blocks: a disk that fills up later would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        os.ftruncate(handle, size)
 
 
 def scratch_folder() -> str:

@@ -26,7 +26,7 @@ class Imagenet100:
     chosen by seed within each class, all validation pictures of these classes are the test set. Pictures are cropped to
     their centre square and resized (Lanczos); the papers crop at random from the full picture. Needs
     PATH/train/WNID/… and PATH/val/WNID/… (sort val into class folders first); class folders may be links. At side 224
-    a hundred classes take 4.6 GB of memory.
+    a hundred classes take 4.6 GB, in a file (see COUNTERMOVE_SCRATCH in docs/reliability.md).
 
     path:        the folder of ImageNet, as it stands or below the data folder.
     classes:     how many classes; 2 gives the papers' two-class version.
