@@ -9,6 +9,7 @@ import torch
 
 from countermove.game.cell import Setting
 from countermove.report.inert import why_not_inert
+from countermove.unlearnable.dataset import Pictures
 from countermove.unlearnable.panels import _gallery, _spectrum
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
@@ -16,13 +17,15 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 
 def test_names_of_classes_and_files_are_escaped() -> None:
     pictures = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    data = SimpleNamespace(classes=(HOSTILE, f"a{HOSTILE}"))
-    arena = SimpleNamespace(data=lambda *_: data)
+    train = Pictures(
+        pictures=pictures,
+        labels=torch.tensor([0, 1]),
+        ids=(f"train/{HOSTILE}.png", f"train/b{HOSTILE}.png"),
+        classes=(HOSTILE, f"a{HOSTILE}"),
+    )
     results = SimpleNamespace(config=SimpleNamespace(countermoves=()), axis=lambda _: ("one",))
     row = SimpleNamespace(setting=Setting("unlearnable", "one", HOSTILE, "none", "m", 0))
-    ids = (f"train/{HOSTILE}.png", f"train/b{HOSTILE}.png")
-    labels = torch.tensor([0, 1])
-    shown = _gallery(cast(Any, arena), cast(Any, results), cast(Any, row), pictures, pictures + 1, labels, ids)
+    shown = _gallery(cast(Any, None), cast(Any, results), cast(Any, row), train, torch.arange(2), pictures + 1)
     assert why_not_inert(shown.html) == ""
     assert shown.html.count("&lt;script&gt;") >= 8
     assert "<script" not in shown.html
