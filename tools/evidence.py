@@ -296,7 +296,7 @@ def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]])
             lines.append(f"| {' | '.join(place)} | {fmean(values):.3g} | {each} | {verdict} |")
         lines.append("")
     shown = (*SHOWN[results.config.arena], *SHOWN_BESIDES.get(study, ()))
-    prices = PRICES if study in PRICED else ()
+    prices = [name for name in PRICES if name != "seconds"] if study in PRICED else []
     head = ["data", "model", "move", "countermove", *shown, "payoff", *(name.replace("_", " ") for name in prices)]
     head += ["seconds a cell", "seconds for the move"]
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
