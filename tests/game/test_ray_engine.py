@@ -130,16 +130,6 @@ def test_without_ray_the_message_says_what_to_install(tmp_path: Path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_killed_driver_left_is_swept_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_PLACE", str(tmp_path))
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for name in (f"countermove-ray-{dead.pid}-a", f"countermove-ray-{os.getpid()}-b", "countermove-ray-c", "other"):
-        (tmp_path / name / "session").mkdir(parents=True)
-    engine._sweep()
-    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["b", "c", "r"]
-
-
 @needs_ray
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no Ray cluster at 127\.0\.0\.1:1: Connection refused"):

@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from countermove.errors import ConfigError, RunError
 from countermove.game.engines.alone import Alone, Ending
+from countermove.game.engines.leftovers import own_folder
 from countermove.game.engines.order import Order
 
 if TYPE_CHECKING:
@@ -282,52 +281,31 @@ def private_cluster(cpus: int) -> Iterator[Any]:
     }
     before = {name: os.environ.get(name) for name in private}
     os.environ.update(private)
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=_PLACE))
     try:
-        import ray
+        with own_folder(_FOLDER, _PLACE) as folder:
+            import ray
 
-        context: Any = ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=STORE_BYTES,
-            _temp_dir=str(folder),
-            **_LOGS,
-        )
-        try:
-            node = context.address_info["node_ip_address"]
-            if node != "127.0.0.1":
-                raise RunError(f"Ray listens on {node}, not on this machine alone: import countermove before ray")
-            yield ray
-        finally:
-            ray.shutdown()
+            context: Any = ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                _temp_dir=str(folder),
+                **_LOGS,
+            )
+            try:
+                node = context.address_info["node_ip_address"]
+                if node != "127.0.0.1":
+                    raise RunError(f"Ray listens on {node}, not on this machine alone: import countermove before ray")
+                yield ray
+            finally:
+                ray.shutdown()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _sweep() -> None:
-    """Remove the folders of private clusters whose driver was killed: sockets and logs, some megabytes each."""
-    for left in Path(_PLACE or tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        pid = left.name.removeprefix(_FOLDER).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if pid.isdecimal() and left.stat(follow_symlinks=False).st_uid == os.getuid() and not _lives(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _prepare(address: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from countermove.errors import CountermoveError, RunError
+from countermove.game.engines.leftovers import own_folder
 
 if TYPE_CHECKING:
     from countermove.game.run import Done, Job
@@ -47,8 +47,7 @@ class Torchrun:
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
         os.environ.update({name: os.environ.get(name, value) for name, value in _PRIVATE.items()})
-        with tempfile.TemporaryDirectory(prefix="countermove-torchrun-") as folder:
-            place = Path(folder)
+        with own_folder("countermove-torchrun-") as place:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -61,20 +60,22 @@ class Torchrun:
                 start_method="spawn",
                 local_addr="127.0.0.1",
             )
+            code = 1
             try:
-                elastic_launch(config, _one_of_them)(self, job, folder)
+                elastic_launch(config, _one_of_them)(self, job, place)
             except ChildFailedError as error:
-                if not (place / _ANSWER).exists():
-                    _end_as(error.get_first_failure()[1].exitcode)
-            return _read_answer(place / _ANSWER)
+                code = error.get_first_failure()[1].exitcode
+            if (place / _ANSWER).exists():
+                return _read_answer(place / _ANSWER)
+        _end_as(code)
 
 
-def _one_of_them(told: Torchrun, job: Job, folder: str) -> None:
+def _one_of_them(told: Torchrun, job: Job, place: Path) -> None:
     """Perform or accompany a task as one of several processes."""
     import torch
     import torch.distributed as dist
 
-    place, rank, on_gpu = Path(folder), int(os.environ["RANK"]), job.rules.device == "cuda"
+    rank, on_gpu = int(os.environ["RANK"]), job.rules.device == "cuda"
     job = replace(job, notes={**job.notes, "processes": told.processes})
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
