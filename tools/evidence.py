@@ -209,7 +209,7 @@ CLAIMS = {
     ),
     "ft-price-faces": (
         *(Claim(cloak, metric="payoff", at_least=0.5) for cloak in (KNOWN, UNKNOWN)),
-        *(Claim(KNOWN, f"adaptive({how}known={TOOLS})", metric="payoff", at_most=0.13) for how in FACES_ADAPTED),
+        *(Claim(KNOWN, f"adaptive({how}known={TOOLS})", metric="payoff", at_most=0.2) for how in FACES_ADAPTED),
     ),
     "pp-trainers": (
         *(Claim("nat-i", "detector", model=model, metric="detection_auc", at_least=0.9) for model in FUSING),
