@@ -90,6 +90,7 @@ STUDIES = (
     "ir-keypoints",
     "ir-owners",
     "ft-tasks",
+    "ft-classes",
     "ft-masks",
     "ft-price-pictures",
     "ft-price-faces",

@@ -154,3 +154,12 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DeviceError, match="finds no GPU here; use device = 'cpu' or 'auto'"):
         grid(device="cuda")
     assert grid(device="auto").config.device == "cpu"
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match=r"engine\.processes = 3 of one task need as many GPUs, and there are 2"):
+        grid(device="auto", engine={"threads": 1, "processes": 3})
+    assert grid(device="cuda", engine={"threads": 1, "processes": 2}).config.device == "cuda"

@@ -20,7 +20,9 @@ FEW: dict[str, Any] = {"seeds": 1, "moves": ["loaded(bias=0.4)"], "countermoves"
 TWO: dict[str, Any] = {"threads": 1, "workers": 2, "processes": 2}
 
 
-def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     trouble = {"crash": "loaded(bias=0.4) | none"}
     play_in(tmp_path / "one", **FEW)
     summary, _ = play_in(tmp_path / "two", **FEW, training=trouble, engine=TWO)
@@ -33,6 +35,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     records = [json.loads(path.read_text()) for path in (tmp_path / "two" / "cells").glob("*.json")]
     assert {record["environment"]["processes"] for record in records} == {2}
     assert not any((tmp_path / "two" / "scratch").iterdir())
+    assert {path.name.partition("_")[0] for path in (tmp_path / "temporary").iterdir()} <= {"torchinductor"}
 
 
 def job_in(out: Path) -> Job:

@@ -102,13 +102,14 @@ class _Strict(BaseModel):
 
 
 class EngineConfig(_Strict):
-    """How cells are distributed. Only `threads` is part of the keys; `processes` changes results by rounding.
+    """How cells are distributed. Only `threads` is part of the keys.
 
     workers: tasks at a time; by default one, and with Ray as many as the cluster has room for.
     threads: per process; by default the machine's cores divided by those at work (with Ray one), then kept with the
              run folder.
     processes: of one task, on one machine, started by torchrun. They divide the batches of a training among them; on
-             GPUs each has one of its own. What else a task does, each does whole.
+             GPUs each has one of its own. What else a task does, each does whole. Results differ by rounding, and
+             where networks draw (dropout).
     timeout: seconds a task may take before its process is killed. With it every task has a process of its own, as
              with Ray always.
     address: of a Ray cluster, host:port or auto; without it RAY_ADDRESS, without that a cluster of this machine alone.

@@ -243,7 +243,7 @@ def keyed(method: Any) -> dict[str, Any]:
     """Return what of a method's settings enters a key, as plain data: all of them.
 
     Only those that its class names in `keyed_when_set` are left out at their defaults: they came after its first
-    results, which stay what they were.
+    results, which stay what they were. Who changes such a default raises the version.
     """
     later = getattr(type(method), "keyed_when_set", ())
     found = {f.name: _plain(getattr(method, f.name)) for f in dataclasses.fields(method)}

@@ -85,7 +85,8 @@ def resolve(config: AuditConfig, out: Path | None = None, *, rehash: bool = Fals
     if threads is None:
         at_a_time = (config.engine.workers or 1) * config.engine.processes
         threads = 1 if config.engine.name == "ray" else max(1, (os.cpu_count() or 1) // at_a_time)
-    device = "cuda" if (config.engine.name, config.device) == ("ray", "cuda") else _device(config.device)
+    on_nodes = (config.engine.name, config.device) == ("ray", "cuda")
+    device = "cuda" if on_nodes else _device(config.device, config.engine.processes)
     engine = config.engine.model_copy(update={"threads": threads})
     return expand(config.model_copy(update={"engine": engine, "device": device}), rehash=rehash)
 
@@ -164,8 +165,7 @@ def accompany(job: Job, folder: Path) -> Callable[[], None]:
     """Prepare to do one task beside the process that performs it, with the checkpoints that are there now.
 
     Returns:
-        What does the same work in the folder, of which nothing is kept. An error of the method is the performing
-        process's to record.
+        What does the same work in the folder, of which nothing is kept.
     """
     run = RunFolder(job.run)
     desk = Desk(folder=folder / "artifact", scratch=folder / "scratch", artifacts=run.artifacts)
@@ -178,10 +178,7 @@ def accompany(job: Job, folder: Path) -> Callable[[], None]:
 
 def _work_along(job: Job, desk: Desk) -> None:
     arena = _arena(job.arena, job.rules)
-    try:
-        (arena.make if job.task.setting is None else arena.play)(job.task, desk)
-    except Exception:
-        traceback.print_exc()
+    (arena.make if job.task.setting is None else arena.play)(job.task, desk)
 
 
 class _Recorder:
@@ -324,16 +321,21 @@ def _setting(cell: Task) -> Any:
     return cell.setting
 
 
-def _device(name: str) -> Literal["cpu", "cuda"]:
-    """Settle "auto" and refuse a GPU that is not there."""
+def _device(name: str, processes: int) -> Literal["cpu", "cuda"]:
+    """Settle "auto" and refuse GPUs that are not there."""
     if name == "cpu":
         return "cpu"
     import torch
 
+    from countermove.errors import DeviceError
+
     if torch.cuda.is_available():
+        if processes > torch.cuda.device_count():
+            raise DeviceError(
+                f"engine.processes = {processes} of one task need as many GPUs, and there are "
+                f"{torch.cuda.device_count()}; lower it, or use device = 'cpu'"
+            )
         return "cuda"
     if name == "cuda":
-        from countermove.errors import DeviceError
-
         raise DeviceError("device = 'cuda' was asked for, but PyTorch finds no GPU here; use device = 'cpu' or 'auto'")
     return "cpu"

@@ -2,7 +2,8 @@
 
 Whoever starts the processes (torchrun) has made a process group before; where there is none, everything here is the
 identity. All processes draw the same numbers, so that parts are parts of one batch: the results are those of one
-process up to the order in which floating-point numbers are added.
+process up to the order in which floating-point numbers are added. Exceptions: what layers draw (dropout), and running
+variances after a batch of fewer pictures than processes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,31 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+_alone = False
+
 
 def processes() -> int:
     """Return P, one where there is no process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return 1 if _alone or not (dist.is_available() and dist.is_initialized()) else dist.get_world_size()
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Let the first process do something as if it were the only one; the others wait until it is done.
+
+    Gives whether this is the one that does it. For what is kept beyond a run, and must not depend on P.
+    """
+    global _alone
+    if processes() == 1:
+        yield True
+        return
+    mine = dist.get_rank() == 0
+    try:
+        _alone = mine
+        yield mine
+    finally:
+        _alone = False
+        dist.barrier()
 
 
 def part(n: int) -> slice:
@@ -30,6 +52,11 @@ def part(n: int) -> slice:
         return slice(0, n)
     rank = dist.get_rank()
     return slice(n * rank // many, n * (rank + 1) // many)
+
+
+def copies(n: int) -> int:
+    """Return how many processes have the same rows of a batch of n."""
+    return processes() if n < processes() else 1
 
 
 def weight(n: int) -> float:
@@ -53,7 +80,7 @@ def divided(model: nn.Module) -> nn.Module:
     if processes() == 1:
         return model
     devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
-    return DistributedDataParallel(model, device_ids=devices)
+    return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)  # a last layer, for one
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from countermove.learning.augment import BatchStep, Bordered, ModelStep, Window
 from countermove.learning.checkpoint import Checkpoint, restore_training, training_state
-from countermove.learning.distributed import divided, normalised_together, part, total, weight
+from countermove.learning.distributed import copies, divided, normalised_together, part, total, weight
 from countermove.learning.recipe import Recipe
 from countermove.learning.scoring import Examples, place, predict
 from countermove.learning.stopping import History, Stopping, stage_epochs
@@ -80,8 +80,9 @@ def train(
 ) -> Training:
     """Train a model in place on received pictures and score it on test pictures after every epoch.
 
-    The same seed gives the same result on one device with one number of threads; several processes differ from one
-    by rounding, and where layers draw (dropout). A checkpoint that is found is continued from, to the same result.
+    The same seed gives the same result on one device with one number of threads. A checkpoint that is found is
+    continued from, to the same result. Several processes differ from one by rounding, and where layers draw (dropout),
+    which then draw other numbers after a checkpoint, too.
 
     Args:
         model: maps pictures [n, 3, H, W] in [0, 1] to logits [n, classes].
@@ -200,10 +201,11 @@ class _Trainer:
                     pictures, targets = step(self.model, pictures, targets, generator=self.generator, progress=progress)
             own, lr = part(len(index)), recipe.lr_at(epoch * len(batches) + i, recipe.epochs * len(batches))
             loss, logits = self._step(pictures[own], targets[own], lr=lr, share=weight(len(index)))
-            loss_sum += loss * len(logits)
-            right += int((logits.argmax(dim=1) == named[own]).sum())
-            counted += len(logits)
-        loss_sum, right, counted = total(torch.tensor([loss_sum, right, counted], dtype=torch.float64)).tolist()
+            known = len(logits) / copies(len(index))
+            loss_sum += loss * known
+            right += float((logits.argmax(dim=1) == named[own]).sum()) * known / len(logits)
+            counted += known
+        loss_sum, right, counted = self._over_all(loss_sum, right, counted)
         return loss_sum / counted, right / counted, seen
 
     def _step(self, pictures: Tensor, targets: Tensor, *, lr: float, share: float) -> tuple[float, Tensor]:
@@ -217,6 +219,9 @@ class _Trainer:
         (loss if share == 1 else loss * share).backward()
         self.optimizer.step()
         return float(loss.detach()), logits.detach()
+
+    def _over_all(self, *sums: float) -> list[float]:
+        return total(torch.tensor(sums, dtype=torch.float64, device=self.device)).tolist()
 
     def _half_precision(self) -> torch.autocast:
         return torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device == "cuda")

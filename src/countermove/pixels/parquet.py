@@ -16,7 +16,6 @@ MAX_ROW_GROUP = 2 * 2**30
 """Bytes that the columns that are read of a row group may have when they are unpacked, equal values once."""
 
 _BUFFER = 1 << 20
-_TEXTS = ("STRING", "NONE")
 
 
 @contextmanager
@@ -38,7 +37,7 @@ def opened(file: Path, *columns: str) -> Iterator[Any]:
         found = pq.read_metadata(file)
         _check(file, found, columns)
         parts = [part for part in found.schema if part.path.split(".")[0] in columns]
-        texts = [p.path for p in parts if p.physical_type == "BYTE_ARRAY" and p.logical_type.type in _TEXTS]
+        texts = [p.path for p in parts if p.physical_type == "BYTE_ARRAY" and p.logical_type.type != "DECIMAL"]
         with pq.ParquetFile(
             file, metadata=found, read_dictionary=texts, buffer_size=_BUFFER, pre_buffer=False
         ) as parquet:
@@ -48,9 +47,15 @@ def opened(file: Path, *columns: str) -> Iterator[Any]:
 
 
 def listed(chunk: Any) -> list[Any]:
-    """Return the values of an Arrow array as Python's; equal ones of a packed column are one object."""
+    """Return the values of an Arrow array as Python's; equal ones of a packed column are one object.
+
+    Raises:
+        DataError: when its values are lists or records, which would be unpacked row by row.
+    """
     import pyarrow as pa
 
+    if pa.types.is_nested(chunk.type):
+        raise DataError(f"a column has a {chunk.type} in every row; a number or a text is expected")
     if not isinstance(chunk, pa.DictionaryArray):
         return chunk.to_pylist()
     values = chunk.dictionary.to_pylist()
@@ -64,6 +69,7 @@ def _check(file: Path, metadata: Any, columns: Collection[str]) -> None:
         group = metadata.row_group(number)
         parts = (group.column(i) for i in range(group.num_columns))
         size = sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] in columns)
+        size += group.num_rows * sum(p.length for p in metadata.schema if p.physical_type == "FIXED_LEN_BYTE_ARRAY")
         if size > MAX_ROW_GROUP:
             raise DataError(
                 f"{file}: row group {number} unpacks to {size:,} bytes; at most {MAX_ROW_GROUP:,} are read. Write the "

@@ -16,6 +16,7 @@ from countermove.errors import RunError, WeightsError
 from countermove.game.cell import digest
 from countermove.game.content import cache_folder
 from countermove.learning.checkpoint import Checkpoint
+from countermove.learning.distributed import first_alone
 from countermove.pixels.decode import words
 from countermove.tasks.books import fingerprint, paragraphs
 from countermove.tasks.pretraining import BertSize, Watch, pretrain
@@ -67,7 +68,7 @@ def pretrained_folder(
 
 
 def made_once(key: str, make: Callable[[Path, Checkpoint], dict[str, Any]], *, threads: int = THREADS) -> Path:
-    """Return the folder of the cache under a key, with its FACTS; made where it is not there.
+    """Return the folder of the cache under a key, with its FACTS; made where it is not there, by one process.
 
     Args:
         key: of everything that its content depends on.
@@ -78,12 +79,17 @@ def made_once(key: str, make: Callable[[Path, Checkpoint], dict[str, Any]], *, t
         RunError: when the cache cannot be written.
     """
     folder = cache_folder() / CACHE / key
-    if (folder / FACTS).is_file():
-        return folder
+    with first_alone() as mine:
+        if mine and not (folder / FACTS).is_file():
+            _make(folder, make, threads)
+    return folder
+
+
+def _make(folder: Path, make: Callable[[Path, Checkpoint], dict[str, Any]], threads: int) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = Checkpoint(folder.with_suffix(".training"), every=60)
-        temporary = folder.with_name(f".{key[:16]}.{secrets.token_hex(8)}.tmp")
+        temporary = folder.with_name(f".{folder.name[:16]}.{secrets.token_hex(8)}.tmp")
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
@@ -101,7 +107,6 @@ def made_once(key: str, make: Callable[[Path, Checkpoint], dict[str, Any]], *, t
         raise RunError(
             f"{folder} cannot be written: {words(error)}; make room and run the same command again"
         ) from None
-    return folder
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +23,8 @@ _PRIVATE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo
 """Processes meet in a file, not at a port that listens to the world, and talk over the loopback."""
 _PATIENCE = timedelta(days=7)
 """How long one process waits for another; torchrun ends all when one ends badly, `engine.timeout` when all hang."""
+_GRACE = 30.0
+"""Seconds in which the first process may meet the error of another one, and record it."""
 _ANSWER = "answer.json"
 
 
@@ -43,11 +47,13 @@ class Torchrun:
         Raises:
             RunError: when the store cannot be written.
         """
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
         os.environ.update({name: os.environ.get(name, value) for name, value in _PRIVATE.items()})
-        with own_folder("countermove-torchrun-") as place:
+        desks = own_folder(f"torchrun-{socket.gethostname()}-", str(job.run / "scratch"))
+        with own_folder("countermove-torchrun-") as place, desks as beside:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -59,10 +65,11 @@ class Torchrun:
                 max_restarts=0,
                 start_method="spawn",
                 local_addr="127.0.0.1",
+                logs_specs=DefaultLogsSpecs(log_dir=str(place / "logs")),
             )
             code = 1
             try:
-                elastic_launch(config, _one_of_them)(self, job, place)
+                elastic_launch(config, _one_of_them)(self, job, place, beside)
             except ChildFailedError as error:
                 code = error.get_first_failure()[1].exitcode
             if (place / _ANSWER).exists():
@@ -70,8 +77,12 @@ class Torchrun:
         _end_as(code)
 
 
-def _one_of_them(told: Torchrun, job: Job, place: Path) -> None:
-    """Perform or accompany a task as one of several processes."""
+def _one_of_them(told: Torchrun, job: Job, place: Path, beside: Path) -> None:
+    """Perform or accompany a task as one of several processes.
+
+    place:  where they meet, and the first one answers.
+    beside: where the others work.
+    """
     import torch
     import torch.distributed as dist
 
@@ -86,18 +97,40 @@ def _one_of_them(told: Torchrun, job: Job, place: Path) -> None:
         world_size=told.processes,
         timeout=_PATIENCE,
     )
-    work = told.accompany(job, place / str(rank)) if rank else partial(_answer, told.perform, job, place / _ANSWER)
+    work = told.accompany(job, beside / str(rank)) if rank else None
     dist.barrier()  # before anything that the others copied is changed
-    work()
+    if work is None:
+        _answer(told.perform, job, place / _ANSWER)
+    else:
+        _along(work, place / _ANSWER)
     dist.destroy_process_group()
 
 
 def _answer(perform: Callable[[Job], Done], job: Job, path: Path) -> None:
+    """Perform a task and write how it ended. After a failure the others, who may wait for this one, are ended too."""
     try:
-        told = {"done": asdict(perform(job))}
+        done = perform(job)
+        told, good = {"done": asdict(done)}, done.status == "ok"
     except CountermoveError as error:
-        told = {"fatal": str(error)}
-    path.write_text(json.dumps(told), encoding="utf-8")
+        told, good = {"fatal": str(error)}, False
+    written = path.with_suffix(".tmp")
+    written.write_text(json.dumps(told), encoding="utf-8")
+    written.replace(path)
+    if not good:
+        os._exit(1)
+
+
+def _along(work: Callable[[], None], answer: Path) -> None:
+    """Do the same work. Its failure is the first process's to tell; one that the first does not share ends all."""
+    try:
+        work()
+    except Exception:
+        traceback.print_exc()
+        deadline = time.monotonic() + _GRACE
+        while not answer.exists():
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _read_answer(path: Path) -> Done:
