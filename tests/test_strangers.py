@@ -168,6 +168,18 @@ def packed_parquet(column: str, value: bytes | str, rows: int) -> bytes:
     return buffer.getvalue()
 
 
+def nested_parquet() -> bytes:
+    """As packed_parquet, but every row is a list that holds the value."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, buffer = 10**5, io.BytesIO()
+    value = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), pa.array(["a" * 10**7]))
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32)), value)
+    pq.write_table(pa.table({"user": lists, "item": pa.array(np.zeros(rows, np.int8))}), buffer)
+    return buffer.getvalue()
+
+
 def row_group_parquet(column: str, parts: int) -> bytes:
     """A single row group of many cells of 100 MiB each."""
     import pyarrow as pa
@@ -344,6 +356,7 @@ FILES: dict[str, tuple[str, Build]] = {
     "packed-cells.parquet": ("imagefolder", in_folder("train.parquet", lambda: packed_parquet("image", ZEROS, 10**5))),
     "large-cell.parquet": ("imagefolder", in_folder("train.parquet", lambda: row_group_parquet("image", 1))),
     "row-group-bomb.parquet": ("imagefolder", in_folder("train.parquet", lambda: row_group_parquet("image", 21))),
+    "nested.parquet": ("table", file("x.parquet", nested_parquet)),
     "row-group-bomb-table.parquet": ("table", file("x.parquet", lambda: row_group_parquet("user", 21))),
     "outside.csv": ("listed", table("x.csv", "picture,group\n../secret.png,a\n", folder_is_read=False)),
     "outside-absolute.csv": ("listed", table("x.csv", "picture,group\n/etc/passwd,a\n", folder_is_read=False)),
