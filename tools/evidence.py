@@ -90,8 +90,6 @@ STUDIES = (
     "ir-keypoints",
     "ir-owners",
     "ft-tasks",
-    "ft-classes",
-    "ft-masks",
     "ft-price-pictures",
     "ft-price-faces",
 )

@@ -42,7 +42,8 @@ def test_every_touch_of_the_disk_may_fail(tmp_path: Path, fault: str) -> None:
     if codes == (None,):
         assert set(found["ends"]) == {"killed"}
     elif stays:
-        assert set(found["ends"]) == {"refused"}, "a disk that stays broken ends the run, with advice"
+        assert found["ends"]["refused"] >= found["faults"] - 1, "a disk that stays broken ends the run, with advice"
+        assert set(found["ends"]) <= {"refused", "ended"}  # the last touch takes away a note that nothing depends on
     else:
         assert found["ends"]["refused"] > found["faults"] / 2
 

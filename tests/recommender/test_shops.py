@@ -539,7 +539,7 @@ def test_own_csv_of_another_encoding_is_refused(own: Path) -> None:
         ("item", pa.array([7.0, float("inf")]), "row 2: item = inf is refused"),
         ("item", pa.array([True, False]), "row 1: item = True is refused"),
         ("user", pa.array([b"x", b"y"]), "row 1: user = b'x' is refused"),
-        ("user", pa.array([["x"], ["y"]]), "row 1: user = .'x'. is refused"),
+        ("user", pa.array([["x"], ["y"]]), r"a column has a list<.*> in every row"),
         ("time", pa.array([1.0, float("nan")]), "row 2: time = nan is refused: it must be a finite number"),
         ("time", pa.array([1, None]), "row 2 has no 'time'"),
         ("time", pa.array([True, False]), "row 1: time = True is refused"),

@@ -120,7 +120,10 @@ def play(grid: Grid, out: Path, watch: Watcher = lambda *_: None) -> Summary:
         jobs = [Job(task, out.resolve(), grid.config.arena, grid.rules) for task in todo]
         watched = _Recorder(run, summary, watch)
         many = config.processes
-        engine.run(jobs, perform if many == 1 else Torchrun(perform, accompany, many), watched)
+        try:
+            engine.run(jobs, perform if many == 1 else Torchrun(perform, accompany, many), watched)
+        finally:
+            run.unmark()
     return summary
 
 

@@ -85,24 +85,20 @@ class LocalEngine:
         bad: dict[str, Done] = {}
         marks = {run: RunFolder(run) for run in {job.run for job in jobs}}
         fell = {run.marked() for run in marks.values()}
-        try:
-            for job in jobs:
-                cause = _cause(job, bad)
-                if cause is not None:
-                    done = listener.blocked(job, cause)
+        for job in jobs:
+            cause = _cause(job, bad)
+            if cause is not None:
+                done = listener.blocked(job, cause)
+            else:
+                listener.started(job)
+                if job.task.key in fell:
+                    done = self._apart(job, perform, listener)
                 else:
-                    listener.started(job)
-                    if job.task.key in fell:
-                        done = self._apart(job, perform, listener)
-                    else:
-                        marks[job.run].mark(job.task.key)
-                        done = perform(job)
-                if done.status != "ok":
-                    bad[job.task.key] = done
-                listener.ended(job, done)
-        finally:
-            for run in marks.values():
-                run.unmark()
+                    marks[job.run].mark(job.task.key)
+                    done = perform(job)
+            if done.status != "ok":
+                bad[job.task.key] = done
+            listener.ended(job, done)
 
     def _apart(self, job: Job, perform: Callable[[Job], Done], listener: Listener) -> Done:
         """Do a job that may have taken the last driver with it in a process of its own."""
