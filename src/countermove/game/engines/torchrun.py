@@ -103,6 +103,7 @@ def _one_of_them(told: Torchrun, job: Job, place: Path, beside: Path) -> None:
         _answer(told.perform, job, place / _ANSWER)
     else:
         _along(work, place / _ANSWER)
+    dist.barrier()  # libraries may fail while a process is taken down: not before the first one has answered
     dist.destroy_process_group()
 
 
