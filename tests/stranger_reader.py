@@ -71,15 +71,15 @@ def size() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def resident() -> int:
-    """Return the bytes of memory in use."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def peak() -> int:
+    """Return the most bytes of memory that were in use, by the same count as the parent reads of a child that ended."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def read(reader: str, path: Path, cap: int, told: int) -> None:
     """Read one file and tell how it went; never returns."""
     signal.alarm(SECONDS)
-    began = resident()  # less than the parent's: a fork begins without the pages of libraries
+    began = peak()  # less than the parent's: a fork begins without the pages of libraries
     limit = size() + cap
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:

@@ -32,14 +32,6 @@ from countermove.retrieval.indexes.neural import Neural, NeuralEngine, Sight
 from countermove.retrieval.whitening import RIDGE, Whitening, learned_whitening, pca_whitening
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def floats(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=generator(seed, "floats"))
 

@@ -6,7 +6,6 @@ import dataclasses
 import pickle
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +59,6 @@ ROWS: dict[str, list[QueryRow]] = {
     "targeted": [QueryRow("steps=5", unmoved="targeted(eps=0, steps=2)")],
 }
 CASES = [(name, row) for name, rows in ROWS.items() for row in rows]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def compose(spelled: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from tests.retrieval.made_scenes import scenes, taken, trained
@@ -17,14 +15,6 @@ from countermove.retrieval.queries.pire_final import PireFinal
 from countermove.retrieval.query import QueryContext, change
 
 QUICK = Stolen(epochs=30, network="small-cnn(width=0.25)")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def answers() -> Tensor:
