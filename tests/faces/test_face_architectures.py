@@ -84,6 +84,7 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("arcface-r50", 43_590_848),
         ("arcface-r100", 65_156_160),
         ("magface-r100", 65_156_160),
+        ("adaface-ir101", 65_150_912),
     ],
 )
 def test_networks_have_the_published_number_of_parameters(key: str, parameters: int):
@@ -116,6 +117,21 @@ def test_the_small_iresnets_have_the_published_number_of_parameters(depth: int, 
                 "block8.conv2d.weight": (1792, 384, 1, 1),
                 "last_linear.weight": (512, 1792),
                 "last_bn.running_var": (512,),
+            },
+        ),
+        (
+            "adaface-ir101",
+            {
+                "input_layer.0.weight": (64, 3, 3, 3),
+                "input_layer.2.weight": (64,),
+                "body.0.res_layer.4.weight": (64, 64, 3, 3),
+                "body.3.shortcut_layer.0.weight": (128, 64, 1, 1),
+                "body.3.shortcut_layer.1.running_mean": (128,),
+                "body.16.res_layer.1.weight": (256, 128, 3, 3),
+                "body.48.res_layer.5.bias": (512,),
+                "output_layer.0.running_var": (512,),
+                "output_layer.3.weight": (512, 25088),
+                "output_layer.4.running_mean": (512,),
             },
         ),
         (
@@ -191,6 +207,40 @@ def test_a_published_magface_file_gives_its_network(small: EmbedderSpec, tmp_pat
     torch.testing.assert_close(out, wanted)
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
     assert not torch.allclose(out, F.normalize(net(faces()), dim=1), atol=1e-3)
+
+
+def by_hand(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Compute AdaFace's IR-18 from its tensors' names alone."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+        return F.batch_norm(x, mean, var, state.get(f"{name}.weight"), state.get(f"{name}.bias"))
+
+    x = F.conv2d(x, state["input_layer.0.weight"], padding=1)
+    x = F.prelu(norm(x, "input_layer.1"), state["input_layer.2.weight"])
+    for i in range(8):
+        stride, res, short = 2 - i % 2, f"body.{i}.res_layer", f"body.{i}.shortcut_layer"
+        kept = x[:, :, ::stride, ::stride]
+        if f"{short}.0.weight" in state:
+            kept = norm(F.conv2d(x, state[f"{short}.0.weight"], stride=stride), f"{short}.1")
+        x = F.conv2d(norm(x, f"{res}.0"), state[f"{res}.1.weight"], padding=1)
+        x = F.prelu(norm(x, f"{res}.2"), state[f"{res}.3.weight"])
+        x = kept + norm(F.conv2d(x, state[f"{res}.4.weight"], stride=stride, padding=1), f"{res}.5")
+    x = norm(x, "output_layer.0").flatten(1)
+    return norm(F.linear(x, state["output_layer.3.weight"], state["output_layer.3.bias"]), "output_layer.4")
+
+
+def test_a_published_adaface_file_gives_its_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    spec = replace(EMBEDDERS["adaface-ir50"], key="small-adaface", architecture="ir-18", width=16, filename="a.ckpt")
+    monkeypatch.setitem(pretrained.EMBEDDERS, spec.key, spec)
+    state = numbers(spec)
+    content = as_published(spec, state) | {"pytorch-lightning_version": "1.4.4", "global_step": 166804}
+    digest = write(tmp_path / spec.filename, content)
+    embedder = load_embedder(spec.key, folder=tmp_path)
+    assert (embedder.sha256, embedder.side) == (digest, 112)
+    with torch.no_grad():
+        wanted = F.normalize(by_hand(state, (faces()[:, [2, 1, 0]] - 0.5) / 0.5), dim=1)
+        torch.testing.assert_close(embedder(faces()), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_copy_of_the_tensors_alone_is_read_too(small: EmbedderSpec, tmp_path: Path):

@@ -22,7 +22,7 @@ from countermove.errors import WeightsError
 MAX_HEADER = 8 * 2**20
 """Bytes of a safetensors file's list of tensors, enough for fifty thousand of them."""
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
 BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error)
 BROKEN += (AssertionError, ArithmeticError, MemoryError, zipfile.BadZipFile)
@@ -50,9 +50,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path, *, sha256: str | None = None, under: str | None = None) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+    """Return the tensors of a .safetensors, .pt, .pth or .ckpt file by name, on the CPU.
 
-    A .pt or .pth is a pickle: only tensors and plain containers are let through, and there is no way around that.
+    All but the first are pickles: only tensors and plain containers are let through, and there is no way around that.
     `under` is the entry of such a file that holds them, where a training run saved other things beside.
 
     Raises:
@@ -83,7 +83,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
 
 
 def read_tree(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
-    """Return what a .pt or .pth file holds: names, tensors, numbers, texts, containers and numpy arrays of numbers.
+    """Return what a pickle of torch's holds: names, tensors, numbers, texts, containers and numpy arrays of numbers.
 
     For files that keep more than tensors, which `read_state` refuses. Nothing else is let through either.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from countermove.errors import ConfigError, WeightsError, did_you_mean
 from countermove.faces.extractors.embedder import PublicEmbedder
 from countermove.faces.extractors.inception_resnet_v1 import InceptionResnetV1
+from countermove.faces.extractors.ir import DEPTHS, IR
 from countermove.faces.extractors.iresnet import IResNet
 from countermove.faces.extractors.specs import EMBEDDERS, EmbedderSpec
 from countermove.nets.load import load
@@ -100,6 +101,8 @@ def build_architecture(spec: EmbedderSpec) -> nn.Module:
     with torch.device("meta"):
         if spec.architecture == "inception-resnet-v1":
             return InceptionResnetV1()
+        if spec.architecture in DEPTHS:
+            return IR(spec.architecture, width=spec.width)
         return IResNet(spec.architecture, width=spec.width, eps=spec.eps)
 
 

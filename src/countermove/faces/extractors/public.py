@@ -21,7 +21,8 @@ from countermove.learning.recipe import Recipe
 class Public:
     """A face network with weights from elsewhere, which are never replaced by random ones.
 
-    weights: facenet-vggface2, facenet-casia-webface, arcface-r50, arcface-r100, cosface-r100, magface-r100, clip-b32,
+    weights: facenet-vggface2, facenet-casia-webface, arcface-r50, arcface-r100, cosface-r100, magface-r100,
+             adaface-ir50, adaface-ir101, clip-b32,
              one of these with a file (arcface-r50:backbone.pth), a file whose name is known, or open_clip:NAME/TAG.
     sha256:  of the file, where it is another than the published one or where none is known.
     """

@@ -16,7 +16,7 @@ class EmbedderSpec:
     """A published file of weights, and how pictures must come to the network.
 
     key:           what it is called here.
-    architecture:  inception-resnet-v1, one of iresnet's BLOCKS, or a spelling of `nets.load`.
+    architecture:  inception-resnet-v1, one of iresnet's BLOCKS or of ir's DEPTHS, or a spelling of `nets.load`.
     side:          of the pictures it was trained on.
     channel_order: what it was trained on.
     mean, std:     one number a channel in that order, in [0, 1] pixel units.
@@ -85,6 +85,24 @@ def _insightface(key: str, *, depth: int, folder: str, trained_on: str, year: in
     )
 
 
+def _adaface(depth: int, *, trained_on: str) -> EmbedderSpec:
+    file = f"adaface_ir{depth}_{trained_on.lower()}.ckpt"
+    return EmbedderSpec(
+        key=f"adaface-ir{depth}",
+        architecture=f"ir-{depth}",
+        side=112,
+        channel_order="bgr",
+        trained_on=trained_on,
+        year=2022,
+        licence="MIT (AdaFace)",
+        filename=file,
+        url=f"https://github.com/mk-minchul/AdaFace#pretrained-models ({file} there)",
+        nested=True,
+        prefix="model.",
+        dropped=("head.kernel", "head.t", "head.batch_mean", "head.batch_std"),
+    )
+
+
 EMBEDDERS: dict[str, EmbedderSpec] = {
     spec.key: spec
     for spec in (
@@ -123,6 +141,8 @@ EMBEDDERS: dict[str, EmbedderSpec] = {
             prefix="features.module.",
             dropped=("fc.weight", "parallel_fc.weight"),
         ),
+        _adaface(50, trained_on="MS1MV2"),
+        _adaface(101, trained_on="WebFace12M"),
         EmbedderSpec(
             key="clip-b32",
             architecture="open_clip:ViT-B-32/openai",
