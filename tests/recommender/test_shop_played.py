@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from countermove.errors import ConfigError
 from countermove.game.config import make_config
@@ -17,6 +18,7 @@ from countermove.game.verdict import judge
 from countermove.recommender.arena import Recommender
 from countermove.recommender.data.planted import Planted
 from countermove.recommender.methods import METHODS
+from countermove.recommender.play import read_ranker
 from countermove.recommender.shop import public
 from countermove.report.inert import why_not_inert
 
@@ -245,6 +247,43 @@ def test_honest_pictures_beside_the_promoted_one_hold_it_back(tmp_path: Path) ->
         summary = play(resolve(make_config(table)), tmp_path / str(pictures))
         reached.append(row(load_results(summary.run), INSA, "none", "alexrank").metrics["prediction_shift"])
     assert 0 < reached[1] < reached[0]
+
+
+def test_items_with_several_pictures_stand_in_lists_with_all_of_them(tmp_path: Path) -> None:
+    data = "planted(cold=6, items=80, side=16, users=60, views=3)"
+    table = {**TABLE, "data": data, "models": [ALEX], "moves": [INSA], "countermoves": ["jpeg(on=all)"]}
+    summary = play(resolve(make_config(table)), tmp_path / "run")
+    results = load_results(summary.run)
+    found, arena = row(results, INSA, "none", "alexrank"), results.arena
+    assert isinstance(arena, Recommender)
+    needs, shop = found.record["needs"], Planted(cold=6, items=80, side=16, users=60, views=3)()
+    ranker = read_ranker(arena, found.setting, "none", summary.run.artifact(needs["ranker"]))
+    moved = load_file(summary.run.artifact(needs["move"]) / "promoted.safetensors")["pictures"]
+    shifts = []
+    for i, item in enumerate(shop.cold.tolist()):
+        others = shop.further[shop.further_of == item]
+        assert len(others) == 2
+        before, after = (
+            ranker.visual(ranker.embed_uint8(torch.cat([own[None], others])).mean(0, keepdim=True))
+            for own in (shop.pictures[item], moved[i])
+        )
+        shifts.append(float((after - before).mean()))
+        assert torch.allclose(
+            ranker.catalogue[item],
+            ranker.embed_uint8(torch.cat([shop.pictures[item][None], others])).mean(0),
+            atol=1e-5,
+        )
+    assert found.metrics["prediction_shift"] == pytest.approx(sum(shifts) / len(shifts), abs=1e-5)
+    assert found.metrics["prediction_shift"] > 0
+    assert row(results, INSA, "jpeg(on=all)", "alexrank").ok
+
+
+def test_several_pictures_are_not_supposed_of_items_that_have_their_own(tmp_path: Path) -> None:
+    table = {**TABLE, "data": "planted(cold=6, items=80, side=16, users=60, views=2)", "models": [ALEX]}
+    table |= {"moves": ["none"], "countermoves": ["none"], "training": {**TABLE["training"], "pictures": 4}}
+    summary = play(resolve(make_config(table)), tmp_path / "run")
+    errors = [r.record.get("error", "") for r in load_results(summary.run).rows]
+    assert any("pictures = 4 is refused: items of planted have up to 2" in error for error in errors)
 
 
 def test_who_knows_no_ranker_sees_what_everybody_sees() -> None:

@@ -22,6 +22,7 @@ from tests import hostile
 
 from countermove.errors import ConfigError, DataError
 from countermove.game.methods import Methods
+from countermove.pixels.randomness import generator
 from countermove.recommender.data import DATA
 from countermove.recommender.data.files import ShopFiles
 from countermove.recommender.data.movielens import MovielensPosters
@@ -335,7 +336,7 @@ def test_own_files_become_a_shop(own: Path) -> None:
         "users": 3, "items": 5, "interactions": 6, "duplicate rows": 0, "interactions of cold items": 0,
         "users left without an interaction": 0, "users without a test item": 1, "rows": 6,
         "rows of items without a picture": 0, "rows of items with a broken picture": 0, "items without a picture": 0,
-        "items with a broken picture": 0, "items nobody touched": 2,
+        "items with a broken picture": 0, "broken pictures": 0, "further pictures": 0, "items nobody touched": 2,
     }  # fmt: skip
     assert shop.categories == ()
     assert shop.category.tolist() == [-1] * 5
@@ -436,6 +437,94 @@ def test_own_pictures_may_lie_in_folders(own: Path) -> None:
     assert of_users(shop)["bob"][2] == "f.1"
 
 
+def folders(own: Path) -> None:
+    """Give every item of `own` a folder, and b two pictures more."""
+    for item in "abcde":
+        (own / "views" / item).mkdir(parents=True)
+        (own / "pictures" / f"{item}.png").rename(own / "views" / item / "front.png")
+    for seed, name in ((11, "side.png"), (12, "top.png")):
+        put(own / "views" / "b" / name, hostile.encoded(hostile.noise(seed=seed)))
+
+
+def test_own_items_may_have_several_pictures(own: Path) -> None:
+    folders(own)
+    before = files(pictures="views", several=True).fingerprint(root=own)
+    shop = files(pictures="views", several=True)(root=own)
+    assert (shop.items, shop.shown.tolist()) == (tuple("abcde"), [1, 3, 1, 1, 1])
+    for i in range(5):
+        np.testing.assert_array_equal(shop.pictures[i].permute(1, 2, 0).numpy(), hostile.noise(seed=i))
+    assert shop.further_of.tolist() == [1, 1]
+    for row, seed in enumerate((11, 12)):
+        np.testing.assert_array_equal(shop.further[row].permute(1, 2, 0).numpy(), hostile.noise(seed=seed))
+    put(own / "views" / "b" / "side.png", b"\x89PNG\r\n\x1a\n")
+    assert files(pictures="views", several=True).fingerprint(root=own) != before
+    with pytest.raises(DataError, match=r"side\.png is broken"):
+        files(pictures="views", several=True)(root=own)
+    shop = files(pictures="views", several=True, on_broken="skip")(root=own)
+    assert shop.shown.tolist() == [1, 2, 1, 1, 1]
+    assert (shop.statistics["broken pictures"], shop.statistics["items with a broken picture"]) == (1, 0)
+    put(own / "views" / "b" / "front.png", b"")
+    shop = files(pictures="views", several=True, on_broken="skip")(root=own)
+    np.testing.assert_array_equal(shop.pictures[1].permute(1, 2, 0).numpy(), hostile.noise(seed=12))
+
+
+def test_own_several_pictures_lie_in_their_items_folder(own: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.png lies in no item's folder"):
+        files(several=True)(root=own)
+    folders(own)
+    put(own / "views" / "old" / "b" / "front.png", hostile.encoded(hostile.noise()))
+    with pytest.raises(DataError, match=r"item 'b' has two folders"):
+        files(pictures="views", several=True)(root=own)
+    with pytest.raises(DataError, match=r"item 'front' has two pictures"):
+        files(pictures="views")(root=own)
+    write_csv(own / "log.csv", [("ann", "z", 1)])
+    (own / "views" / "old" / "b" / "front.png").unlink()
+    with pytest.raises(DataError, match=r"pictures there are a/front\.png, b/front\.png"):
+        files(pictures="views", several=True)(root=own)
+
+
+def test_what_stands_for_an_item_is_the_mean_over_its_pictures() -> None:
+    shop = Planted(users=20, items=60, cold=6, side=16, touches=5, views=3)()
+    plain = Planted(users=20, items=60, cold=6, side=16, touches=5)()
+    assert torch.equal(shop.pictures, plain.pictures)
+    assert torch.equal(shop.train, plain.train)
+    assert shop.shown.tolist() == [3] * 60
+
+    def describe(pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.double().flatten(1)
+
+    by_hand = [
+        torch.stack([describe(p[None])[0] for p in (shop.pictures[i], *shop.further[shop.further_of == i])]).mean(0)
+        for i in range(60)
+    ]
+    torch.testing.assert_close(shop.averaged(describe), torch.stack(by_hand))
+    assert torch.equal(plain.averaged(describe), describe(plain.pictures))
+
+
+def test_each_of_an_items_pictures_is_drawn_as_often() -> None:
+    shop = Planted(users=20, items=60, cold=6, side=16, touches=5, views=3)()
+    items, source = torch.full((3000,), 7), generator(0, "drawn")
+    drawn = shop.drawn(items, source)
+    theirs = [shop.pictures[7], *shop.further[shop.further_of == 7]]
+    counts = [int((drawn == picture).flatten(1).all(1).sum()) for picture in theirs]
+    assert sum(counts) == 3000
+    assert all(abs(count - 1000) < 120 for count in counts)
+    plain, state = Planted(users=20, items=60, cold=6, side=16, touches=5)(), source.get_state()
+    assert torch.equal(plain.drawn(items[:5], source), plain.pictures[items[:5]])
+    assert torch.equal(source.get_state(), state)
+
+
+def test_further_pictures_must_fit() -> None:
+    shop = Planted(users=20, items=60, cold=6, side=16, touches=5, views=2)()
+    for changed in (
+        {"further_of": shop.further_of[:-1]},
+        {"further_of": shop.further_of.flip(0)},
+        {"further": torch.zeros(60, 3, 8, 8, dtype=torch.uint8)},
+    ):
+        with pytest.raises(DataError, match="further pictures must"):
+            replace(shop, **changed)
+
+
 def test_own_items_without_a_picture_stop_or_are_skipped(own: Path) -> None:
     write_csv(own / "log.csv", [*ROWS, ("bob", "z", 9), ("zoe", "z", 9), ("zoe", "y", 9)])
     with pytest.raises(
@@ -492,7 +581,7 @@ def test_own_item_with_two_pictures_is_refused(own: Path) -> None:
 
 def test_own_folder_without_pictures_is_refused(own: Path) -> None:
     (own / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no pictures; expected one an item, named ITEM\.png"):
+    with pytest.raises(DataError, match=r"empty holds no pictures; expected them as ITEM\.png"):
         files(pictures="empty")(root=own)
 
 

@@ -33,7 +33,7 @@ class FirstStage:
     batch_size: triples a step.
     together:   promoted items that stand in one list at once; more than one: merchants who do it together.
     pictures:   as if an item had so many: one is promoted, the others look like its cooperative one, and the mean of
-                their embeddings stands for it. Shops are read with one picture an item.
+                their embeddings stands for it. Above 1 for shops with one picture an item only; the others' own count.
     """
 
     candidates: int = 1000
@@ -105,6 +105,18 @@ def _step(users: Tensor, items: Tensor, bias: Tensor, u: Tensor, i: Tensor, j: T
     items.index_add_(0, j, stage.lr * (-pull * pu - stage.reg * qj))
     bias.index_add_(0, i, stage.lr * (pull[:, 0] - stage.reg * bi))
     bias.index_add_(0, j, stage.lr * (-pull[:, 0] - stage.reg * bj))
+
+
+def check_pictures(shop: Shop, pictures: int) -> None:
+    """Refuse to suppose several pictures of items that have several.
+
+    Raises:
+        ConfigError: when the shop has its own.
+    """
+    if pictures > 1 and len(shop.further):
+        raise ConfigError(
+            f"pictures = {pictures} is refused: items of {shop.name} have up to {int(shop.shown.max())} of their own"
+        )
 
 
 def check_candidates(shop: Shop, n: int) -> None:

@@ -207,6 +207,11 @@ def features_of(network: nn.Module, pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def item_table(network: nn.Module, shop: Shop, *, device: str = "cpu") -> Tensor:
+    """Return every item's features, float [I, D] on the CPU: the mean over its pictures, where it has several."""
+    return shop.averaged(lambda pictures: feature_table(network, pictures, device=device))
+
+
 def feature_table(network: nn.Module, pictures: Tensor, *, device: str = "cpu") -> Tensor:
     """Return features of 8-bit pictures, float [N, D] on the CPU, in evaluation mode."""
     with frozen(network):

@@ -23,9 +23,9 @@ from countermove.pixels.budget import measured_budget
 from countermove.pixels.randomness import generator
 from countermove.pixels.rounding import quantize_move, to_float, to_uint8
 from countermove.pixels.squeezes import squeeze_uint8
-from countermove.recommender.candidates import Factors, FirstStage, check_candidates, choose_candidates, fit_bpr
+from countermove.recommender.candidates import Factors, check_candidates, check_pictures, choose_candidates, fit_bpr
 from countermove.recommender.defence import Plan
-from countermove.recommender.extractor import Extractor, feature_table, features_of
+from countermove.recommender.extractor import Extractor, features_of, item_table
 from countermove.recommender.fitting import GoesOn, Material, OwnNetwork
 from countermove.recommender.metrics import COUNTED, availability, clean_metrics, item_metrics
 from countermove.recommender.promotion import PromotionContext
@@ -44,6 +44,7 @@ def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Fit the first stage and choose every user's candidates."""
     shop, seed = _shop(arena, task), task.payload["seed"]
     check_candidates(shop, arena.first_stage.candidates)
+    check_pictures(shop, arena.first_stage.pictures)
     began = time.perf_counter()
     factors, seen = fit_bpr(shop, arena.first_stage, seed=seed)
     chosen = choose_candidates(shop, factors, arena.first_stage.candidates)
@@ -63,7 +64,7 @@ def make_features(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     checkpoint = Checkpoint(desk.scratch / "training.safetensors")
     network, log = asked.fit(shop, factors, seed=seed, device=device, checkpoint=checkpoint)
     save_weights(network, desk.folder / WEIGHTS)
-    save_file({"features": feature_table(network, shop.pictures, device=device)}, desk.folder / TABLE)
+    save_file({"features": item_table(network, shop, device=device)}, desk.folder / TABLE)
     facts = {} if log is None else {"train_accuracy": log.train_accuracy[-1]}
     samples = 0 if log is None else log.samples
     return Crafted(cost=Cost(seconds=time.perf_counter() - began, samples=samples), facts=facts)
@@ -85,7 +86,7 @@ def _go_on(arena: Recommender, task: Task, desk: Desk, shop: Shop, asked: Extrac
         checkpoint=Checkpoint(desk.scratch / "training.safetensors"),
     )
     save_weights(network, desk.folder / WEIGHTS)
-    save_file({"features": feature_table(network, shop.pictures, device=device)}, desk.folder / TABLE)
+    save_file({"features": item_table(network, shop, device=device)}, desk.folder / TABLE)
     cost = Cost(
         seconds=time.perf_counter() - began,
         samples=log.samples,
@@ -119,8 +120,10 @@ def write_lists(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     began = time.perf_counter()
     squeezes = arena.plan(task.payload["catalogue"]["spelling"]).catalogue
     if squeezes:
-        squeezed = squeeze_uint8(shop.pictures, *squeezes)
-        ranker = ranker.recatalogued(ranker.embed_uint8(squeezed, device=arena.rules.device))
+        plain = ranker
+        ranker = plain.recatalogued(
+            shop.averaged(lambda p: plain.embed_uint8(squeeze_uint8(p, *squeezes), device=arena.rules.device))
+        )
     chosen = load_file(desk.artifact(_artifact(task, "candidates")) / CANDIDATES)["chosen"]
     lists = make_lists(ranker, shop, chosen)
     save_file({**vars(lists), **({"catalogue": ranker.catalogue} if squeezes else {})}, desk.folder / LISTS)
@@ -161,7 +164,13 @@ def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
     began = time.perf_counter()
     gate = _Gate(plan, ranker, shop, arena.rules.device)
     before = _Received.of(honest, plan, ranker, gate)
-    after = before if move is None else _Received.of(promoted, plan, ranker, gate).among(before, arena.first_stage)
+    after = before if move is None else _Received.of(promoted, plan, ranker, gate)
+    if len(shop.further):
+        others = _others(shop, plan, ranker, arena.rules.device)
+        before, after = (received.among(*others) for received in (before, after))
+    elif move is not None:
+        supposed = arena.first_stage.pictures
+        after = after.among((supposed - 1) * before.embedded, torch.tensor(supposed))
     before, after = (received.scored(ranker) for received in (before, after))
     honest_scores, moved_scores = (_standing(r, plan, lists, shop, task.payload["seed"]) for r in (before, after))
     together = arena.first_stage.together
@@ -213,16 +222,25 @@ class _Received:
         embedded = ranker.embed_uint8(squeeze_uint8(uploads, *plan.new), device=gate.device)
         return cls(embedded, gate.admits(uploads), torch.zeros(0))
 
-    def among(self, others: _Received, stage: FirstStage) -> _Received:
-        """Return items with one of these pictures each; their others are honest ones."""
-        mean = (self.embedded + (stage.pictures - 1) * others.embedded) / stage.pictures
-        return replace(self, embedded=mean)
+    def among(self, others: Tensor, shown: Tensor) -> _Received:
+        """Return items that show one of these pictures each beside others, whose embeddings are summed [C, K]."""
+        return replace(self, embedded=(self.embedded + others) / shown)
 
     def scored(self, ranker: Ranker) -> _Received:
         """Return them with their scores."""
         scores = ranker.visual(self.embedded)
         check_scores(scores)
         return replace(self, scores=scores)
+
+
+def _others(shop: Shop, plan: Plan, ranker: Ranker, device: str) -> tuple[Tensor, Tensor]:
+    """Return the cold items' further pictures, embedded as the owner sees them and summed [C, K]; all shown [C, 1]."""
+    theirs = shop.is_cold[shop.further_of]
+    total = torch.zeros(len(shop.items), ranker.catalogue.shape[1])
+    if theirs.any():
+        embedded = ranker.embed_uint8(squeeze_uint8(shop.further[theirs], *plan.new), device=device)
+        total.index_add_(0, shop.further_of[theirs], embedded)
+    return total[shop.cold], shop.shown[shop.cold][:, None]
 
 
 class _Gate:

@@ -5,14 +5,14 @@ Legend: U users, I items, C cold items, M train interactions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from countermove.errors import ConfigError, DataError, did_you_mean
 from countermove.pixels.randomness import generator
@@ -26,10 +26,12 @@ MOST_NAMED = 5000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shop:
-    """Interactions split by user, and one picture an item.
+    """Interactions split by user, and the items' pictures.
 
     users, items: their ids.
-    pictures:     uint8 [I, 3, H, W].
+    pictures:     uint8 [I, 3, H, W], each item's own, which a merchant may change.
+    further:      uint8 [E, 3, H, W], other pictures of items, sorted by item; none in most shops.
+    further_of:   int64 [E], whose they are.
     train:        int64 [M, 2], distinct (user, item) pairs, sorted; no cold item.
     validation:   int64 [U], the item held out for choosing models, -1 where a user has too few.
     test:         int64 [U], the item held out for testing, -1 where a user has too few.
@@ -50,6 +52,8 @@ class Shop:
     categories: tuple[str, ...] = ()
     category: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     statistics: Mapping[str, int] = field(default_factory=dict)
+    further: Tensor = field(default_factory=lambda: torch.zeros(0, 3, 1, 1, dtype=torch.uint8))
+    further_of: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
         if self.pictures.dtype != torch.uint8 or self.pictures.ndim != 4 or self.pictures.shape[1] != 3:
@@ -59,11 +63,38 @@ class Shop:
             object.__setattr__(self, "category", torch.full((len(self.items),), -1))
         if len(self.pictures) != len(self.items):
             raise DataError(f"{self.name}: {len(self.items)} items come with {len(self.pictures)} pictures")
+        if len(self.further) != len(self.further_of) or (self.further_of.diff() < 0).any():
+            raise DataError(f"{self.name}: further pictures must come with their items' numbers, in order")
+        if len(self.further) and self.further.shape[1:] != self.pictures.shape[1:]:
+            raise DataError(f"{self.name}: further pictures must have the size of the items' own")
 
     @property
     def side(self) -> int:
         """Return the height of the pictures."""
         return int(self.pictures.shape[2])
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """Return how many pictures each item has, int64 [I]."""
+        return 1 + torch.bincount(self.further_of, minlength=len(self.items))
+
+    def averaged(self, describe: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what stands for each item: the mean over its pictures of what a function makes of pictures, [I, D]."""
+        own = describe(self.pictures)
+        if not len(self.further):
+            return own
+        total = own.index_add(0, self.further_of.to(own.device), describe(self.further))
+        return total / self.shown[:, None].to(own)
+
+    def drawn(self, items: Tensor, source: Generator) -> Tensor:
+        """Return one picture of each item [n], uint8 [n, 3, H, W]: any of its several with the same chance."""
+        own = self.pictures[items]
+        if not len(self.further):
+            return own
+        which = (torch.rand(len(items), generator=source) * self.shown[items]).long()
+        others = which > 0
+        own[others] = self.further[torch.searchsorted(self.further_of, items[others]) + which[others] - 1]
+        return own
 
     @cached_property
     def is_cold(self) -> Tensor:
@@ -123,6 +154,7 @@ def open_shop(
     categories: Sequence[str] = (),
     category: Tensor | None = None,
     statistics: Mapping[str, int] | None = None,
+    further: tuple[Tensor, Tensor] | None = None,
 ) -> Shop:
     """Split interactions by user and set cold items apart.
 
@@ -142,6 +174,7 @@ def open_shop(
         categories: names of categories.
         category: int64 [I], each item's, -1 for none.
         statistics: counts from reading, passed on.
+        further: other pictures of items, uint8 [E, 3, H, W], and whose they are, int64 [E], sorted.
 
     Raises:
         DataError: an item that is not there, too few cold items, a split by time without times, nothing left.
@@ -183,6 +216,7 @@ def open_shop(
         "users left without an interaction": len(names) - len(remaining),
         "users without a test item": int((test < 0).sum()),
     }
+    more = {} if further is None else {"further": further[0], "further_of": further[1]}
     return Shop(
         name=name,
         users=tuple(names[remaining].tolist()),
@@ -195,6 +229,7 @@ def open_shop(
         categories=tuple(categories),
         category=torch.full((len(items),), -1) if category is None else category,
         statistics={**counted, **(statistics or {})},
+        **more,
     )
 
 

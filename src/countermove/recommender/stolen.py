@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from countermove.recommender.extractor import feature_table
+from countermove.recommender.extractor import item_table
 from countermove.recommender.fitting import Material
 from countermove.recommender.promotion import PromotionContext
 from countermove.recommender.ranker import Ranker
@@ -30,7 +30,7 @@ def ranker_from_lists(target: Ranker, context: PromotionContext, *, length: int)
     order = (pairs[:, 0] * len(shop.items) + pairs[:, 1]).argsort()
     nothing = torch.full((len(shop.users),), -1)
     seen = replace(shop, train=pairs[order], validation=nothing, test=nothing)
-    table = feature_table(target.network, shop.pictures, device=context.device)
+    table = item_table(target.network, shop, device=context.device)
     material = Material(shop=seen, seed=context.seed, network=target.network, table=table, device=context.device)
     fitted = fit_visual_bpr(material, SETTINGS)
     context.meter.samples += fitted.samples

@@ -21,7 +21,7 @@ TIME = "time"
 
 @dataclass(frozen=True, kw_only=True)
 class ShopFiles:
-    """Your own shop: a table of who touched what, and one picture an item.
+    """Your own shop: a table of who touched what, and a picture or several of every item.
 
     Tables are CSV (UTF-8, the first line names the columns) or Parquet. A picture is named after its item, 7.jpg for
     item 7, and may lie in any folder below `pictures`; PNG, JPEG, WebP and BMP. Ids are texts: 07 and 7 are two items;
@@ -30,6 +30,8 @@ class ShopFiles:
 
     interactions:    the table, as it stands or below the data folder; one row an interaction.
     pictures:        the folder of pictures, likewise.
+    several:         items have any number of pictures, in a folder named after the item: 7/front.jpg, 7/side.jpg. The
+                     first by name is the item's own, which a merchant changes; the mean of their embeddings counts.
     items:           a table with a category for items, if there is one; an empty category is none.
     user_column:     column of the users' ids.
     item_column:     column of the items' ids, in both tables.
@@ -50,6 +52,7 @@ class ShopFiles:
     version: ClassVar[int] = 1
     interactions: str
     pictures: str
+    several: bool = False
     items: str | None = None
     user_column: str = "user"
     item_column: str = "item"
@@ -83,18 +86,19 @@ class ShopFiles:
         """Read tables and pictures; `statistics` counts what was left out.
 
         Raises:
-            DataError: when a file, a column or a value is absent or wrong, an item has two pictures, a picture is
-                absent or broken (unless those are to be skipped), or nothing or too few cold items are left.
+            DataError: when a file, a column or a value is absent or wrong, an item has two pictures (or, with several,
+                two folders, or a picture lies in none), a picture is absent or broken (unless those are to be skipped),
+                or nothing or too few cold items are left.
         """
-        from countermove.recommender.data.reading import read_item_pictures
+        from countermove.recommender.data.reading import read_several_pictures
         from countermove.recommender.shop import Log, open_shop
 
         table = self._interactions(root)
         users, touched = table.ids(self.user_column), table.ids(self.item_column)
         times = table.numbers(self.time_column) if self.time_column in table else None
-        files = _files_by_item(locate(self.pictures, root))
+        files = _files_by_item(locate(self.pictures, root), several=self.several)
         self._check_missing(table, touched, files)
-        items, pictures, broken = read_item_pictures(
+        items, pictures, further, broken = read_several_pictures(
             files, side=self.side, max_pixels=self.max_pixels, on_broken=self.on_broken
         )
         readable = set(items)
@@ -116,12 +120,15 @@ class ShopFiles:
             split_seed=self.split_seed,
             categories=categories,
             category=category,
+            further=further,
             statistics={
                 "rows": len(touched),
                 "rows of items without a picture": without,
                 "rows of items with a broken picture": len(touched) - without - len(kept),
                 "items without a picture": len(set(touched) - set(files)),
-                "items with a broken picture": len(broken),
+                "items with a broken picture": len(files) - len(items),
+                "broken pictures": len(broken),
+                "further pictures": len(further[0]),
                 "items nobody touched": len(readable - set(touched)),
             },
         )
@@ -145,10 +152,10 @@ class ShopFiles:
         optional = [] if self.split == "random" else [self.time_column]
         return read_table(locate_file("interactions", self.interactions, root), needed, optional=optional)
 
-    def _check_missing(self, table: Table, touched: list[str], files: dict[str, Path]) -> None:
+    def _check_missing(self, table: Table, touched: list[str], files: dict[str, list[Path]]) -> None:
         missing = sorted(set(touched) - set(files))
         if missing and (self.on_missing == "fail" or len(missing) == len(set(touched))):
-            names = ", ".join(path.name for path in list(files.values())[:3])
+            names = ", ".join("/".join(own.parts[-1 - self.several :]) for own, *_ in list(files.values())[:3])
             raise DataError(
                 f"{table.path}: {len(missing)} of {len(set(touched))} items have no picture in {self.pictures}, such "
                 f"as {missing[0]!r}; pictures there are {names}, ... Name pictures after their items, or leave out "
@@ -178,20 +185,24 @@ class ShopFiles:
         return named, torch.tensor([number.get(label.get(item, ""), -1) for item in items])
 
 
-def _files_by_item(folder: Path) -> dict[str, Path]:
-    """Return every item's picture, sorted by item.
+def _files_by_item(folder: Path, *, several: bool) -> dict[str, list[Path]]:
+    """Return every item's pictures, sorted by item and by name; one each, or all in a folder named after the item.
 
     Raises:
-        DataError: when there is none, or when an item has two.
+        DataError: when there is none, when an item has two (or two folders), or a picture lies in no folder.
     """
-    files: dict[str, Path] = {}
-    for name in walk_pictures(folder):
+    files: dict[str, list[Path]] = {}
+    for name in sorted(walk_pictures(folder)):
         path = safe_child(folder, name)
-        if path.stem in files:
-            raise DataError(
-                f"item {path.stem!r} has two pictures, {files[path.stem]} and {path}; leave one of them there"
-            )
-        files[path.stem] = path
+        item = path.parent.name if several else path.stem
+        if several and path.parent == folder:
+            raise DataError(f"{path} lies in no item's folder; with several pictures an item, put it into ITEM/")
+        had = files.setdefault(item, [])
+        if had and not (several and had[0].parent == path.parent):
+            kind = "folders" if several else "pictures"
+            raise DataError(f"item {item!r} has two {kind}, {had[0]} and {path}; leave one of them there")
+        had.append(path)
     if not files:
-        raise DataError(f"{folder} holds no pictures; expected one an item, named ITEM.png (or .jpg, .webp, .bmp)")
+        where = "ITEM/any.png" if several else "ITEM.png"
+        raise DataError(f"{folder} holds no pictures; expected them as {where} (or .jpg, .webp, .bmp)")
     return dict(sorted(files.items()))

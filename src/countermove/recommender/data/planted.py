@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SHAPES = ("shirt", "bag", "shoe")
 LEAST_TOUCHES = 3
+CHANGES = (0, 1, 2, 6, 7)
+"""What differs between two pictures of an item: size, place across and down, where the texture begins, paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Planted:
     items:   how many items, new ones included; item i has style i modulo styles.
     cold:    how many of the items are new; as many are set apart, chosen among all that nobody touched.
     side:    the pictures are side x side pixels.
+    views:   pictures of every item, the further ones with another size, place, paper and grain.
     styles:  how many styles.
     touches: different items that each user touched; the last by time is tested, the one before it validates.
     noise:   share of a user's interest that goes to all styles alike.
@@ -44,6 +48,7 @@ class Planted:
     items: int = 120
     cold: int = 20
     side: int = 32
+    views: int = 1
     styles: int = 4
     touches: int = 12
     noise: float = 0.1
@@ -53,7 +58,7 @@ class Planted:
         from countermove.recommender.data.reading import check_side
 
         check_side(self.side)
-        for name, least in (("users", 1), ("cold", 1), ("styles", 2), ("touches", LEAST_TOUCHES)):
+        for name, least in (("users", 1), ("cold", 1), ("views", 1), ("styles", 2), ("touches", LEAST_TOUCHES)):
             if getattr(self, name) < least:
                 raise ConfigError(f"planted: {name} = {getattr(self, name)} is refused: it must be at least {least}")
         if not 0 <= self.noise <= 1:
@@ -81,13 +86,17 @@ class Planted:
                 times=times.flatten().tolist(),
             ),
             items,
-            torch.from_numpy(np.stack([self._draw(i) for i in range(self.items)])).permute(0, 3, 1, 2).contiguous(),
+            self._pictures(range(self.items), [0]),
             cold=self.cold,
             cold_from="untouched",
             split="last",
             split_seed=self.seed,
             categories=[f"style-{k}" for k in range(self.styles)],
             category=torch.arange(self.items) % self.styles,
+            further=(
+                self._pictures(range(self.items if self.views > 1 else 0), range(1, self.views)),
+                torch.arange(self.items).repeat_interleave(self.views - 1),
+            ),
         )
 
     def tastes(self) -> Tensor:
@@ -117,9 +126,21 @@ class Planted:
         touched = clocks.topk(self.touches, dim=1, largest=False).indices
         return touched, self._uniform("times", shape=tuple(touched.shape))
 
-    def _draw(self, item: int) -> np.ndarray:
-        """Draw an item: uint8 [side, side, 3]. It depends on its number, its style's hue, the seed and the side."""
+    def _pictures(self, items: Iterable[int], views: Iterable[int]) -> Tensor:
+        """Draw views of items, uint8 [N, 3, side, side]; all of an item before the next."""
+        import torch
+
+        drawn = [self._draw(item, view) for item in items for view in views]
+        pictures = np.stack(drawn) if drawn else np.zeros((0, self.side, self.side, 3), dtype=np.uint8)
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+    def _draw(self, item: int, view: int) -> np.ndarray:
+        """Draw an item: uint8 [side, side, 3]. It depends on its number, its style's hue, the view, seed and side."""
         kind, *luck = self._uniform("item", item, shape=(9,)).tolist()
+        again = () if view == 0 else ("view", view)
+        if view:
+            other = self._uniform("item", item, *again, shape=(9,)).tolist()[1:]
+            luck = [other[k] if k in CHANGES else mine for k, mine in enumerate(luck)]
         wobble = [2 * value - 1 for value in luck]
         style = item % self.styles
         y, x = np.meshgrid(*[np.linspace(-1, 1, self.side)] * 2, indexing="ij")
@@ -130,7 +151,7 @@ class Planted:
         weave = _texture(style % 4, x, y, pitch=9 + 2 * wobble[5], phase=np.pi * wobble[6])[..., None]
         paper = 0.93 + 0.05 * wobble[7]
         picture = np.where(inside[..., None], weave * bright + (1 - weave) * np.array(dark), paper)
-        grain = self._uniform("grain", item, shape=picture.shape).numpy() - 0.5
+        grain = self._uniform("grain", item, *again, shape=picture.shape).numpy() - 0.5
         return np.round((picture + 0.06 * grain).clip(0, 1) * 255).astype(np.uint8)
 
     def _uniform(self, *purpose: str | int, shape: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,30 @@ def read_item_pictures(
     if not items:
         raise DataError("no item has a picture that can be read")
     return items, torch.from_numpy(pictures[: len(items)]).permute(0, 3, 1, 2).contiguous(), messages
+
+
+def read_several_pictures(
+    files: Mapping[str, Sequence[Path]], *, side: int, max_pixels: int, on_broken: OnBroken
+) -> tuple[list[str], Tensor, tuple[Tensor, Tensor], list[str]]:
+    """Read all pictures of every item; the first that can be read is its own.
+
+    Returns:
+        ids of the items of which one could be read; their own pictures, uint8 [I, 3, side, side]; the further ones,
+        uint8 [E, 3, side, side], with their items' numbers, int64 [E]; a message for every picture that was left out.
+
+    Raises:
+        DataError: as `read_item_pictures`.
+    """
+    whose = [item for item, paths in files.items() for _ in paths]
+    every = {str(i): path for i, path in enumerate(path for paths in files.values() for path in paths)}
+    read, pictures, messages = read_item_pictures(every, side=side, max_pixels=max_pixels, on_broken=on_broken)
+    shown = [whose[int(i)] for i in read]
+    items = list(dict.fromkeys(shown))
+    place = {item: k for k, item in enumerate(items)}
+    number = torch.tensor([place[item] for item in shown])
+    again = torch.zeros(len(number), dtype=torch.bool)
+    again[1:] = number[1:] == number[:-1]
+    return items, pictures[~again], (pictures[again], number[again]), messages
 
 
 def check_side(side: int) -> None:

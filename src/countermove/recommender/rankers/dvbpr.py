@@ -13,7 +13,7 @@ from countermove.learning.scoring import place, to_model
 from countermove.nets.features import last_linear
 from countermove.nets.registry import build_network, check_network
 from countermove.pixels.randomness import generator
-from countermove.recommender.extractor import feature_table
+from countermove.recommender.extractor import item_table
 from countermove.recommender.fitting import Fitted, Material
 from countermove.recommender.judges import Judges
 from countermove.recommender.ranker import DotRanker
@@ -110,7 +110,7 @@ def _loss(
     other = torch.randint(len(batch), (len(users),), generator=source)
     good = ~shop.touched(users, batch[other])
     users, liked, other = users[good].to(device), liked[good].to(device), other[good].to(device)
-    embedded = network(to_model(shop.pictures[batch], device))
+    embedded = network(to_model(shop.drawn(batch, source), device))
     preference = (seekers[users] * (embedded[liked] - embedded[other])).sum(1)
     return -F.logsigmoid(preference).sum() / max(1, len(users))
 
@@ -125,7 +125,7 @@ def _ranker(network: nn.Module, seekers: Tensor, shop: Shop, device: str) -> Dot
         projection=projection,
         scale=None,
         seekers=seekers.detach().cpu().clone(),
-        catalogue=feature_table(network, shop.pictures, device=device) @ projection,
+        catalogue=item_table(network, shop, device=device) @ projection,
         user_factors=torch.zeros(len(shop.users), 1),
         item_factors=nothing,
         item_bias=nothing[:, 0].clone(),
