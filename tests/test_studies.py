@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("COUNTERMOVE_DATA") or ROOT / "../shared/data").resolve()
 SIZES: tuple[Literal["mini", "paper"], ...] = ("mini", "paper")
 PICTURES_AND_SPEECH = ("pp-pictures", "pp-speech", "pp-trainers", "pp-profilers")
-OWN = ("aip-posters", *PICTURES_AND_SPEECH, "ir-grocery", "ir-keypoints", "ir-owners")
+OWN = ("aip-posters", *PICTURES_AND_SPEECH, "ir-grocery", "ir-keypoints", "ir-landmarks", "ir-owners")
 """Studies that play what a paper claims at mini size only."""
 PAPER_STUDIES = [
     name for name in studies() if name.startswith(("em-", "iss-", "aip-", "pp-", "ir-")) and name not in OWN

@@ -27,6 +27,9 @@ RESULTS = ROOT / "docs" / "results"
 SAMPLE_WISE = "error-minimizing(augment_sweep=false, rounds=10, steps=10, surrogate=small-pooled)"
 CLASS_WISE = "error-minimizing(form=class)"
 
+TUNED = "full(lr=0.002)"
+STARTS = ("", ", sparsity=0.4", ", init=random", ", init=ones")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -90,6 +93,8 @@ STUDIES = (
     "ir-keypoints",
     "ir-owners",
     "ft-tasks",
+    "ft-classes",
+    "ft-masks",
     "ft-price-pictures",
     "ft-price-faces",
 )
@@ -199,6 +204,17 @@ CLAIMS = {
         Claim("none", REWOUND, data="ag-news", metric="share changed", at_most=0.6),
         Claim("none", "mask(embeddings=true)", data="ag-news", against="full", at_least=-0.02),
         Claim("none", "mask(embeddings=true)", data="ag-news", metric="share stored", at_most=0.04),
+    ),
+    "ft-classes": (
+        Claim("none", TUNED, at_least=0.5),
+        Claim("none", "critical-layers(by=rewinding, lr=0.002, share=0.6)", against=TUNED, at_least=-0.01),
+        Claim("none", "critical-layers(by=rewinding, lr=0.002, share=0.6)", metric="share changed", at_most=0.6),
+        Claim("none", "mask", against=TUNED, at_least=-0.02),
+        Claim("none", "mask", metric="share stored", at_most=0.04),
+    ),
+    "ft-masks": (
+        Claim("none", "full", at_least=0.65),
+        *(Claim("none", f"mask(embeddings=true{start})", against="full", at_least=-0.02) for start in STARTS),
     ),
     "ft-price-pictures": (
         Claim("linear-separable", metric="payoff", at_least=0.5),

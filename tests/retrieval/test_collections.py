@@ -496,6 +496,24 @@ def test_landmarks_find_the_other_views(tmp_path: Path) -> None:
         Landmarks()(root=tmp_path)
 
 
+def test_groceries_can_teach_the_backbones_that_search_landmarks(shop: Path) -> None:
+    folder = shop / "landmarks_small"
+    for i in range(3):
+        put(folder / "boofcv_scene" / f"{i}.png", i, 40, 60)
+    put(folder / "vpr_toy" / "q" / "0.png", 21)
+    (folder / "groups.csv").write_text("file,scene\n" + "".join(f"boofcv_scene/{i}.png,0\n" for i in range(3)))
+    collection = Landmarks(longest=30, public="groceries")(root=shop)
+    assert len(collection.indexed) == 3
+    shown = names(collection, collection.public)
+    assert len(shown) == 6 * 5
+    assert not [name for name in shown if "iconic" in name.lower() or "vpr" in name]
+    assert collection.public_labels.tolist() == [kind_of(name) for name in shown]
+    assert collection.public_classes == tuple(f"Kind-{kind}" for kind in range(6))
+    changes_with_content(
+        lambda: Landmarks(public="groceries").fingerprint(root=shop), shop / "grocery" / "train" / "0-0.png"
+    )
+
+
 @pytest.mark.parametrize("make", [Grocery, Landmarks])
 def test_absent_data_say_what_is_needed(make: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="set COUNTERMOVE_DATA"):
@@ -511,6 +529,7 @@ def test_absent_data_say_what_is_needed(make: Any, tmp_path: Path) -> None:
         lambda: Grocery(per_class=0),
         lambda: Landmarks(queries="each"),  # type: ignore[arg-type]
         lambda: Landmarks(longest=7),
+        lambda: Landmarks(public="streetz"),  # type: ignore[arg-type]
         lambda: Folder(path="x", longest=5000),
         lambda: Folder(path="x", public_share=-0.1),
         lambda: Oxford(longest=0),

@@ -79,7 +79,7 @@ class Grocery:
 
         from countermove.retrieval.collection import Collection, Wanted
 
-        names, photos = self._photos(root)
+        names, photos = list_photos(needed_folder("grocery", FOLDER, root))
         public = pick(names, self.public_share, seed=self.split_seed, purpose="public classes")
         if public.all():
             raise DataError(f"grocery: all {len(names)} classes are the public's; lower public_share")
@@ -105,7 +105,7 @@ class Grocery:
 
     def fingerprint(self, *, root: Path | None = None, rehash: bool = False) -> str:
         """Return SHA-256 over names, classes and contents of all pictures."""
-        names, photos = self._photos(root)
+        names, photos = list_photos(needed_folder("grocery", FOLDER, root))
         extra = [*names, *(str(photo.kind) for photo in photos)]
         return fingerprint_files([(photo.id, photo.path) for photo in photos], rehash=rehash, extra=extra)
 
@@ -125,12 +125,17 @@ class Grocery:
             chosen += [row for row, take in zip(rows, taken, strict=True) if take]
         return chosen
 
-    def _photos(self, root: Path | None) -> tuple[list[str], list[Photo]]:
-        folder = needed_folder("grocery", FOLDER, root)
-        names, photos = _classes(folder)
-        for part in ("train", "test"):
-            photos += _listed(folder, part, len(names))
-        return names, photos
+
+def list_photos(folder: Path) -> tuple[list[str], list[Photo]]:
+    """Return the names of the classes, by number, and all pictures: iconic, train, test.
+
+    Raises:
+        DataError: when a list is broken or not there.
+    """
+    names, photos = _classes(folder)
+    for part in ("train", "test"):
+        photos += _listed(folder, part, len(names))
+    return names, photos
 
 
 def _classes(folder: Path) -> tuple[list[str], list[Photo]]:
