@@ -91,6 +91,7 @@ STUDIES = (
     "pp-speech",
     "ir-grocery",
     "ir-keypoints",
+    "ir-landmarks",
     "ir-owners",
     "ft-tasks",
     "ft-classes",
