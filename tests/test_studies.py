@@ -25,7 +25,7 @@ from countermove.studies import studies
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("COUNTERMOVE_DATA") or ROOT / "../shared/data").resolve()
 SIZES: tuple[Literal["mini", "paper"], ...] = ("mini", "paper")
-PICTURES_AND_SPEECH = ("pp-pictures", "pp-speech", "pp-trainers", "pp-profilers")
+PICTURES_AND_SPEECH = ("pp-pictures", "pp-speech", "pp-trainers", "pp-profilers", "pp-captions")
 OWN = ("aip-posters", *PICTURES_AND_SPEECH, "ir-grocery", "ir-keypoints", "ir-landmarks", "ir-owners")
 """Studies that play what a paper claims at mini size only."""
 PAPER_STUDIES = [

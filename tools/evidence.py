@@ -87,6 +87,7 @@ STUDIES = (
     "fr-purifiers",
     "pp-profilers",
     "pp-pictures",
+    "pp-captions",
     "pp-trainers",
     "pp-speech",
     "ir-grocery",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import torch
 from tests import hostile
 
 from countermove.errors import ConfigError, DataError
+from countermove.game.cell import Setting
+from countermove.game.config import make_config
+from countermove.game.results import load_results
+from countermove.game.run import play, resolve
+from countermove.profiles.captions import caption_vectors
 from countermove.profiles.data.folder import ProfileFolder
 from countermove.profiles.data.musk import FEATURES, Musk
+from countermove.profiles.data.posters import PosterProfiles
 from countermove.profiles.data.table import ProfileTable
 from countermove.profiles.dataset import Profiles
+from countermove.profiles.methods import METHODS
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +64,94 @@ def album(tmp_path: Path) -> Path:
 
 def names(data: Profiles, rows: torch.Tensor) -> list[str]:
     return [data.ids[row] for row in rows.tolist()]
+
+
+# What is written under items.
+
+
+CAT, DOG = "a cat purrs and sleeps", "the dog barks at mail"
+
+
+def test_words_have_their_places() -> None:
+    cat, same, both, nothing = caption_vectors(["a black Cat", "Black cat, black", "cat dog", ""])
+    assert torch.equal(cat, same)
+    assert set(both.tolist()) <= {0.0, 1.0}
+    assert int(both.sum()) == 2
+    assert not nothing.any()
+    with pytest.raises(ConfigError, match="captions = 'plot'"):
+        PosterProfiles(captions="plot")  # type: ignore[arg-type]
+
+
+def test_items_keep_what_is_written_under_them(tmp_path: Path) -> None:
+    table = captioned(tmp_path)
+    data = ProfileTable(table=str(table), captions="words", side=8)()
+    for row, name in enumerate(data.ids):
+        words = "" if name.startswith("n") else CAT if name.startswith("cat") else DOG
+        assert torch.equal(data.captions[row], caption_vectors([words])[0])
+    rows = torch.tensor([3, -1])
+    found = data.described(torch.ones(2, 4), rows)
+    assert torch.equal(found[0], torch.cat([torch.ones(4), data.captions[3]]))
+    assert found[1].tolist() == [1.0] * 4 + [0.0] * data.captions.shape[1]
+    plain = ProfileTable(table=str(table), side=8)()
+    assert plain.captions.shape == (len(plain.items), 0)
+    assert torch.equal(plain.described(torch.ones(2, 4), rows), torch.ones(2, 4))
+    with pytest.raises(DataError, match="text"):
+        ProfileTable(table=str(table), captions="texts", side=8)()
+    with pytest.raises(DataError, match="every item has a caption"):
+        replace(data, captions=data.captions[1:])
+
+
+def captioned(folder: Path) -> Path:
+    """Twelve people's noise, with words that tell two kinds apart, and a background; returns the table."""
+    lines = ["item,owner,attribute,words,role"]
+    for k in range(24):
+        kind = "cat" if k % 2 else "dog"
+        for i in range(3):
+            put_picture(folder / f"{kind}-{k}-{i}.png", 100 * k + i)
+            words = CAT if k % 2 else DOG
+            lines.append(f"{kind}-{k}-{i}.png,p{k:02d},{kind},{words},{'train' if k < 12 else 'test'}")
+    for k in range(12):
+        kind = "cat" if k % 2 else "dog"
+        put_picture(folder / f"{kind}-loose-{k}.png", 9000 + k)
+        lines.append(f"{kind}-loose-{k}.png,,{kind},{CAT if k % 2 else DOG},background")
+    for k in range(8):
+        put_picture(folder / f"n{k}.png", 9100 + k)
+        lines.append(f"n{k}.png,,shown-{k % 2},,public")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder / "table.csv"
+
+
+def test_a_profiler_reads_what_is_written_and_additions_bring_their_captions(tmp_path: Path) -> None:
+    table = captioned(tmp_path)
+    looks = "small(epochs=1, network='small-pooled(width=0.25)')"
+    model = METHODS.compose("model", f'deep-sets(epochs=40, features="{looks}")').spelling
+    astray = METHODS.compose("move", "nat-i(additions=2, choice=best)").spelling
+    audit = {
+        "arena": "profiles",
+        "data": [f"csv(captions=words, side=16, table='{table}')", f"csv(side=16, table='{table}')"],
+        "moves": [astray, "adv-pi(steps=2)", "adv-n(steps=2)"],
+        "countermoves": ["back-off", "jpeg(quality=40)", "outliers", "detector(epochs=2)"],
+        "models": [model],
+        "seeds": 1,
+        "engine": {"threads": 1},
+    }
+    results = load_results(play(resolve(make_config(audit)), tmp_path / "run").run)
+    assert [row.record.get("error") for row in results.rows if not row.ok] == []
+    with_words, without = results.axis("data")
+
+    def accuracy(data: str, move: str, countermove: str = "none") -> float:
+        found = results.row(Setting("profiles", data, move, countermove, model, 0))
+        assert found is not None
+        return found.metrics["accuracy"]
+
+    assert accuracy(with_words, "none") == 1.0
+    assert accuracy(without, "none") < 1.0, "the pictures are noise"
+    assert accuracy(with_words, astray) < 0.6, "additions with the other words lead astray"
+    assert accuracy(with_words, astray, "back-off") > accuracy(with_words, astray)
+    learned = METHODS.compose("model", "deep-sets(epochs=1, features=learned)").spelling
+    refused = play(resolve(make_config({**audit, "models": [learned], "moves": ["none"]})), tmp_path / "learned").run
+    errors = [row.record.get("error", "") for row in load_results(refused).rows if not row.ok]
+    assert any("reads items alone" in error for error in errors)
 
 
 # Folders.

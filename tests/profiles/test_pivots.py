@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from countermove.profiles.fitting import fit_bags, read_bags
 from countermove.profiles.methods import METHODS, MOVES
 from countermove.profiles.pivot import Additions, PivotContext, extended, positions
 from countermove.profiles.profiler import Reader
+from countermove.profiles.profilers.gru import Gru
 from countermove.profiles.sound import snr
 
 LOOKS: dict[Medium, str] = {
@@ -327,19 +328,30 @@ def test_positions(length: int, count: int, place: str, found: list[int]) -> Non
     assert positions(length, count, place) == found
 
 
-def test_the_bag_loss_is_the_cross_entropy_of_the_whole_profile_in_its_order() -> None:
+@pytest.mark.parametrize("width", [0, 5])
+def test_the_bag_loss_is_the_cross_entropy_of_the_whole_profile_in_its_order(width: int) -> None:
     data, reader = profiles_of("picture"), reader_of("picture", "gru")
+    sources = torch.tensor([[0, -1], [1, 2], [-1, -1], [3, 0]])
+    if width:
+        data = replace(data, captions=torch.rand(len(data.items), width, generator=torch.Generator().manual_seed(1)))
+        body: Any = reader.body
+        reader = Reader(Gru().network(body.dim + width, 2, generator=torch.Generator().manual_seed(2)), body).eval()
     source = torch.Generator().manual_seed(0)
     items = to_float(to_uint8(torch.rand(len(data.test), 2, *data.items.shape[1:], generator=source)))
     there = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
-    loss = BagLoss(data, data.test, reader, place="alternate", attention=None, device="cpu")
+    loss = BagLoss(data, data.test, reader, sources=sources, place="alternate", attention=None, device="cpu")
     with torch.no_grad():
         found = loss(items, there, torch.arange(len(data.test)))
-    body: Any = reader.body
+    body = reader.body
     for number, row in enumerate(data.test.tolist()):
         count = int(there[number].sum())
         own = extract(body, data.items[data.bags[row]], "picture")
         more = extract(body, to_uint8(items[number, :count]), "picture")
+        if width:
+            nothing = torch.zeros(width)
+            kept = [nothing if at < 0 else data.captions[at] for at in sources[number, :count].tolist()]
+            own = torch.cat([own, data.captions[data.bags[row]]], dim=1)
+            more = torch.cat([more, torch.stack(kept)], dim=1)
         order = sorted(
             [(i + 0.5, own[i]) for i in range(len(own))]
             + [(at, more[k]) for k, at in enumerate(positions(len(own), count, "alternate"))],

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from countermove.errors import DataError
+from countermove.errors import ConfigError, DataError
 from countermove.finetuning.adaptation import read_adaptation
 from countermove.finetuning.pictures import adamw, ready
 from countermove.game.cell import Cost, Crafted, Desk, Task
@@ -184,6 +184,8 @@ def train_profiler(
     drawn = generator(seed, "profiler", purpose)
     start = int(torch.randint(2**31, (), generator=drawn))
     own = profiler.looks()[1].blank(data, seed=start) if network is None else None
+    if own is not None and data.captions.shape[1]:
+        raise ConfigError(f"features = learned reads items alone, and {data.name} has captions; take an extractor")
     dim = source.dim if own is None else own.dim
     reader = Reader(profiler.network(dim, len(data.classes), generator=drawn), own)
     fitted = fit_bags(
@@ -313,7 +315,7 @@ def make_detector(arena: Arena, task: Task, desk: Desk) -> Crafted:
     profiler = next(need for need in task.needs if need.kind == "profiler")
     network = read_profiler(arena, profiler, desk).body
     assert isinstance(network, ItemNetwork), "a profiler looks through something"
-    detector = blank_detector(network.dim, asked.hidden, seed=seed)
+    detector = blank_detector(network.dim + data.captions.shape[1], asked.hidden, seed=seed)
     known = [need for need in task.needs if need.kind == "known"]
     began, samples = time.perf_counter(), 0
     if known:
@@ -358,7 +360,8 @@ def read_profiler(arena: Arena, need: Task, desk: Desk) -> Reader:
     profiler, data = profiler_of(arena, need), data_of(arena, need)
     network, drawn = read_extractor_network(arena, need, desk), torch.Generator().manual_seed(0)
     body = profiler.looks()[1].blank(data, seed=0) if network is None else network
-    reader = Reader(profiler.network(body.dim, len(data.classes), generator=drawn), body)
+    dim = body.dim + data.captions.shape[1]
+    reader = Reader(profiler.network(dim, len(data.classes), generator=drawn), body)
     load_weights(reader if network is None else reader.bag, desk.artifact(need) / WEIGHTS)
     place(reader, arena.rules.device)
     return reader.eval()

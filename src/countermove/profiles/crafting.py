@@ -121,15 +121,25 @@ class BagLoss:
     """The loss of a profiler on extended profiles, with what is known of their own items computed once."""
 
     def __init__(
-        self, data: Profiles, movers: Tensor, reader: Reader, *, place: str, attention: float | None, device: str
+        self,
+        data: Profiles,
+        movers: Tensor,
+        reader: Reader,
+        *,
+        sources: Tensor,
+        place: str,
+        attention: float | None,
+        device: str,
     ) -> None:
-        """Compute the movers' own features."""
+        """Compute the movers' own features; sources [B, K]: the rows that additions keep their captions from, or -1."""
         place_on(reader, device)
         self.reader, self.device, self.attention, self.place = reader, device, attention, place
         rows, self.mask = own_items(data, movers)
         assert isinstance(reader.body, ItemNetwork), "a pivot sees items through the profiler's own extractor"
         features = extract(reader.body, data.items[rows[self.mask]], data.medium, device=device)
+        features = data.described(features, rows[self.mask])
         self.own = torch.zeros(*rows.shape, features.shape[1]).masked_scatter(self.mask[..., None], features)
+        self.written = data.written(sources)
         self.labels, self.lengths = data.labels[movers], data.lengths(movers)
         if attention is not None and reader.bag.attention(self.own[:1].to(device), self.mask[:1].to(device)) is None:
             raise ConfigError(f"attention = {attention} is a budget for profilers that weigh items; this one does not")
@@ -139,7 +149,8 @@ class BagLoss:
         device = self.device
         there = there.to(device)
         own, mask = self.own[movers].to(device), self.mask[movers].to(device)
-        features = torch.cat([own, self.reader.features(items, there)], dim=1)
+        seen = torch.cat([self.reader.features(items, there), self.written[movers].to(device)], dim=2)
+        features = torch.cat([own, seen], dim=1)
         mask, added = torch.cat([mask, there], dim=1), torch.cat([torch.zeros_like(mask), there], dim=1)
         if self.reader.bag.ordered:
             order = self._order(movers, there)

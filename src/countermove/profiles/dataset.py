@@ -6,7 +6,7 @@ Legend: M items, P profiles, C classes (values of the attribute), N items of a p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -38,6 +38,7 @@ class Profiles:
     kinds:       class of whoever a background item comes from, int64 [len(background)], -1 where that is unknown.
     public:      int64 rows of items that extractors may be trained on; none of them is in a profile.
     public_labels, public_classes: what they show, int64 [len(public)], and its names.
+    captions:    what is written under every item, as numbers, float32 [M, W]; [M, 0] where nothing ever is.
     rate:        samples a second, of speech.
     warning:     what a reader of results must know about these data, "" where there is nothing.
     """
@@ -59,6 +60,7 @@ class Profiles:
     public: Tensor
     public_labels: Tensor
     public_classes: tuple[str, ...] = ()
+    captions: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     rate: int = 0
     warning: str = ""
 
@@ -69,6 +71,8 @@ class Profiles:
             DataError: on parts that do not fit together, an empty profile, an owner in two splits, an attribute with
                 one value, a split that lacks a class, an item that is both in a profile and in the background.
         """
+        if not self.captions.shape[1]:
+            object.__setattr__(self, "captions", torch.zeros(len(self.items), 0))
         _check_parts(self)
         _check_splits(self)
 
@@ -76,6 +80,15 @@ class Profiles:
     def chance(self) -> float:
         """Return the share of the largest class among test profiles."""
         return float(torch.bincount(self.labels[self.test]).max()) / len(self.test)
+
+    def written(self, rows: Tensor) -> Tensor:
+        """Return what is written under items [..., W], of rows [...]; nothing where the row is -1."""
+        found = self.captions[rows.clamp(min=0)]
+        return found.masked_fill((rows < 0)[..., None], 0)
+
+    def described(self, features: Tensor, rows: Tensor) -> Tensor:
+        """Return features [n, D] of the items in rows [n] with what is written under them behind, [n, D + W]."""
+        return torch.cat([features, self.written(rows).to(features)], dim=1) if self.captions.shape[1] else features
 
     def lengths(self, profiles: Tensor) -> list[int]:
         """Return how many items each of some profiles has."""
@@ -106,6 +119,8 @@ def _check_parts(profiles: Profiles) -> None:
         raise DataError(f"{profiles.name}: items of a {profiles.medium} set are {dtype} with {ndim} dimensions")
     if not count == len(profiles.labels) == len(profiles.owners) == len(profiles.profile_ids):
         raise DataError(f"{profiles.name}: bags, labels, owners and profile_ids are not equally many")
+    if len(profiles.captions) != items or not bool(profiles.captions.isfinite().all()):
+        raise DataError(f"{profiles.name}: every item has a caption, of finite numbers, or none has")
     if len(profiles.ids) != items or len(set(profiles.ids)) != items or len(set(profiles.profile_ids)) != count:
         raise DataError(f"{profiles.name}: every item and every profile has one id, used once")
     if len(profiles.kinds) != len(profiles.background) or len(profiles.public_labels) != len(profiles.public):

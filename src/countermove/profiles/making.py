@@ -128,7 +128,15 @@ def made(
     begun = as_float(start, data.medium)
     with steady(context):
         if context.reader is not None:
-            loss = BagLoss(data, movers, context.reader, place=place, attention=attention, device=context.device)
+            loss = BagLoss(
+                data,
+                movers,
+                context.reader,
+                sources=sources[groups.of],
+                place=place,
+                attention=attention,
+                device=context.device,
+            )
         else:
             assert context.network is not None, "there is a profiler or an extractor"
             loss = UnlikeLoss(data, movers, context.network, device=context.device)

@@ -56,7 +56,7 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
     filters = [one.filter for one in plan.filters]
     clean, moved = ([kept(bag, source.features, filters) for bag in bags] for bags in (clean, moved))
     found: dict[str, float] = {}
-    detector = _detector(arena, task, desk, reader.body)
+    detector = _detector(arena, task, desk, reader.body.dim + data.captions.shape[1])
     if detector is not None and plan.detection is not None:
         clean, moved, found = _looked_at(detector, source, clean, moved, drop=plan.detection.drop)
     samples = sum(len(bag) for bag in moved) + source.extracted
@@ -95,11 +95,11 @@ def play_cell(arena: Arena, task: Task, desk: Desk) -> Outcome:
     )
 
 
-def _detector(arena: Arena, task: Task, desk: Desk, body: ItemNetwork) -> ItemDetector | None:
+def _detector(arena: Arena, task: Task, desk: Desk, dim: int) -> ItemDetector | None:
     need = task.need("detector")
     if need is None:
         return None
-    detector = blank_detector(body.dim, need.payload["asked"]["hidden"], seed=need.payload["seed"])
+    detector = blank_detector(dim, need.payload["asked"]["hidden"], seed=need.payload["seed"])
     load_weights(detector, desk.artifact(need) / WEIGHTS)
     return detector.eval()
 

@@ -164,7 +164,10 @@ def read(found: Found, medium: Medium, data: Profiles | None, on_broken: OnBroke
 
 
 def joined(data: Profiles, own: Items, pool: Items | None, label: int) -> Profiles:
-    """Return a set with one more profile, the last, which is in no split; its background are the candidates."""
+    """Return a set with one more profile, the last, which is in no split; its background are the candidates.
+
+    Nothing is written under files: where the set has captions, theirs are empty.
+    """
     first, count = len(data.items), len(own.items)
     more = [own.items] if pool is None else [own.items, pool.items]
     names = [f"own {name}" for name in own.names] + [f"candidate {name}" for name in (pool.names if pool else ())]
@@ -179,6 +182,7 @@ def joined(data: Profiles, own: Items, pool: Items | None, label: int) -> Profil
         owners=(*data.owners, who),
         profile_ids=(*data.profile_ids, who),
         background=background,
+        captions=torch.cat([data.captions, torch.zeros(len(names), data.captions.shape[1])]),
         kinds=torch.full((len(background),), -1),
     )
 

@@ -124,9 +124,11 @@ class Surrogates:
         assert isinstance(reader.body, ItemNetwork), "a profiler looks through something"
         tested = [data.bags[row] for row in data.test.tolist()]
         wanted = torch.cat([data.bags[mover], data.background, *tested]).unique()
-        features = torch.zeros(len(data.items) + len(added), reader.body.dim)
-        features[wanted] = extract(reader.body, data.items[wanted], data.medium, device=self.device)
-        features[len(data.items) :] = extract(reader.body, added.items, data.medium, device=self.device)
+        features = torch.zeros(len(data.items) + len(added), reader.body.dim + data.captions.shape[1])
+        seen = extract(reader.body, data.items[wanted], data.medium, device=self.device)
+        features[wanted] = data.described(seen, wanted)
+        seen = extract(reader.body, added.items, data.medium, device=self.device)
+        features[len(data.items) :] = data.described(seen, added.source)
 
         def asked(bags: list[Tensor]) -> Tensor:
             return read_bags(Reader(reader.bag), features, bags, medium=data.medium, device=self.device)[0]

@@ -47,7 +47,7 @@ class Source:
         self.squeezes, self.extracted = squeezes, 0
         used = torch.zeros(len(data.items), dtype=torch.bool)
         used[torch.cat(data.bags)] = True
-        self.items = data.items
+        self.items, self.captions = data.items, data.captions
         if squeezes:
             self.items = data.items.clone()
             self.items[used] = self._squeezed(data.items[used])
@@ -56,10 +56,11 @@ class Source:
             return
         need = next((need for need in task.needs if need.kind == "extractor"), None)
         if need is not None and not squeezes:
-            self.features = load_file(desk.artifact(need) / FEATURES)["features"]
+            self.features = self._described(load_file(desk.artifact(need) / FEATURES)["features"])
             return
-        self.features = torch.zeros(len(data.items), network.dim)
-        self.features[used] = extract(network, self.items[used], data.medium, device=self.device)
+        features = torch.zeros(len(data.items), network.dim)
+        features[used] = extract(network, self.items[used], data.medium, device=self.device)
+        self.features = self._described(features)
         self.extracted += int(used.sum())
 
     @property
@@ -88,7 +89,7 @@ class Source:
         """Return the same items with another network's features."""
         other = copy(self)
         other.network = network
-        other.features = extract(network, self.items, self.data.medium, device=self.device)
+        other.features = other._described(extract(network, self.items, self.data.medium, device=self.device))
         return other
 
     def is_added(self, bag: Tensor) -> Tensor:
@@ -99,11 +100,15 @@ class Source:
         first = len(self.items)
         items = self._squeezed(additions.items)
         self.items = torch.cat([self.items, items])
+        self.captions = torch.cat([self.captions, self.data.written(additions.source)])
         if self.network is not None:
             found = extract(self.network, items, self.data.medium, device=self.device)
             self.extracted += len(items)
-            self.features = torch.cat([self.features, found])
+            self.features = torch.cat([self.features, self.data.described(found, additions.source)])
         return first, len(self.data.items)
+
+    def _described(self, features: Tensor) -> Tensor:
+        return torch.cat([features, self.captions], dim=1) if self.captions.shape[1] else features
 
     def _squeezed(self, items: Tensor) -> Tensor:
         for one in self.squeezes:

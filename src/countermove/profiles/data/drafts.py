@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,17 +59,27 @@ class Plan:
         inside = chain.from_iterable(draft.items for draft in self.drafts)
         return sorted({*inside, *self.background, *self.public})
 
-    def filled(self, name: str, medium: Medium, items: Tensor, *, rate: int = 0) -> Profiles:
-        """Return the set, given the items in the order of `ids`.
+    def filled(
+        self,
+        name: str,
+        medium: Medium,
+        items: Tensor,
+        *,
+        rate: int = 0,
+        captions: Mapping[str, str] | None = None,
+    ) -> Profiles:
+        """Return the set, given the items in the order of `ids`, and what is written under each, by id.
 
         Raises:
             DataError: when no profiler can be made of it.
         """
         import torch
 
+        from countermove.profiles.captions import caption_vectors
         from countermove.profiles.dataset import Profiles
 
         ids = self.ids()
+        written = {} if captions is None else {"captions": caption_vectors([captions.get(item, "") for item in ids])}
         row = {item: i for i, item in enumerate(ids)}
         several = {owner for owner, count in Counter(draft.owner for draft in self.drafts).items() if count > 1}
 
@@ -104,6 +114,7 @@ class Plan:
             public_classes=self.public_classes,
             rate=rate,
             warning=self.warning,
+            **written,
         )
 
 

@@ -34,6 +34,7 @@ class OwnItem:
     value: of the attribute; of a public item, what it shows; "" where that is unknown.
     group: which of the owner's profiles it is in.
     time:  when it was published.
+    text:  what is written under it.
     where: what an error message calls it.
     """
 
@@ -44,6 +45,7 @@ class OwnItem:
     value: str = ""
     group: str = ""
     time: float = 0.0
+    text: str = ""
     where: str = ""
 
 
@@ -103,7 +105,11 @@ def own_profiles(name: str, listed: Sequence[OwnItem], settings: Any) -> Profile
     used = plan.ids()
     items = items[torch.tensor([row[item] for item in used], dtype=torch.int64)]
     plan = replace(plan, warning=". ".join([*notes, *more, *_told(used, items, medium)]))
-    return plan.filled(name, medium, items, rate=rate)
+    written: dict[str, str] = {}
+    for item in listed:
+        if item.text and written.setdefault(item.id, item.text) != item.text:
+            raise DataError(f"{item.where} writes another text under {item.id} than a row above; an item has one")
+    return plan.filled(name, medium, items, rate=rate, captions=written or None)
 
 
 def own_fingerprint(listed: Sequence[OwnItem], *, rehash: bool, tables: Sequence[tuple[str, Path]] = ()) -> str:

@@ -35,10 +35,12 @@ class _Film:
     """A film with a poster of its own.
 
     poster: name of its file.
+    title:  without its year.
     genres: as the table names them, in its order.
     """
 
     poster: str
+    title: str
     genres: tuple[str, ...]
 
 
@@ -63,6 +65,8 @@ class PosterProfiles:
     balance:    leave out profiles of the more frequent value until every split has equally many.
     background: share of films that anybody may add.
     public:     share of films that extractors may be trained on.
+    captions:   what is written under each poster: "title", "genres" (which a taste is counted from: the text says what
+                the picture hints at), or "none".
     side:       posters are resized to side x side pixels, without keeping their aspect.
     validation: share of owners.
     test:       share of owners.
@@ -71,6 +75,7 @@ class PosterProfiles:
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("captions",)
     attribute: Literal["taste", "age", "gender"] = "taste"
     genre: str = "Action"
     items: int = 20
@@ -79,6 +84,7 @@ class PosterProfiles:
     balance: bool = True
     background: float = 0.2
     public: float = 0.4
+    captions: Literal["none", "title", "genres"] = "none"
     side: int = 48
     validation: float = 0.1
     test: float = 0.3
@@ -91,6 +97,8 @@ class PosterProfiles:
         check_least("posters", self, items=1, per_user=1)
         if self.attribute not in ("taste", "age", "gender"):
             raise ConfigError(f"posters: attribute = {self.attribute!r} is refused; it is taste, age or gender")
+        if self.captions not in ("none", "title", "genres"):
+            raise ConfigError(f"posters: captions = {self.captions!r} is refused; it is none, title or genres")
         if not (0 <= self.background < 1 and 0 <= self.public < 1 and self.background + self.public < 1):
             raise ConfigError(
                 f"posters: background = {self.background:g} and public = {self.public:g} are refused: they lie in 0..1 "
@@ -106,13 +114,23 @@ class PosterProfiles:
         folder = set_folder(FOLDER, root, *TABLES, "posters")
         plan = self._plan(folder)
         files = {name: folder / "posters" / f"{name}.jpg" for name in plan.ids()}
-        return plan.filled("posters", "picture", read_pictures(files, side=self.side, cut="whole")[1])
+        pictures = read_pictures(files, side=self.side, cut="whole")[1]
+        return plan.filled("posters", "picture", pictures, captions=self._captions(folder))
 
     def fingerprint(self, *, root: Path | None = None, rehash: bool = False) -> str:
         """Return SHA-256 over the tables, and over the posters in use."""
         folder = set_folder(FOLDER, root, *TABLES, "posters")
         posters = [(name, folder / "posters" / f"{name}.jpg") for name in self._plan(folder).ids()]
         return fingerprint_files([*((name, folder / name) for name in TABLES), *posters], rehash=rehash)
+
+    def _captions(self, folder: Path) -> dict[str, str] | None:
+        """Return what is written under each poster; of films that share one, of the first."""
+        if self.captions == "none":
+            return None
+        written: dict[str, str] = {}
+        for film in _films(folder).values():
+            written.setdefault(film.poster, film.title if self.captions == "title" else " ".join(film.genres))
+        return written
 
     def _plan(self, folder: Path) -> Plan:
         films = _films(folder)
@@ -177,9 +195,11 @@ def _films(folder: Path) -> dict[str, _Film]:
     """Return films by id; those that share a poster name the same one."""
     poster: dict[str, str] = {}
     films: dict[str, _Film] = {}
-    for row in read_rows(folder / "items.csv", "item_id", "movielens_id", "genres"):
+    for row in read_rows(folder / "items.csv", "item_id", "movielens_id", "title", "genres"):
         name = poster.setdefault(row["movielens_id"], row["item_id"])
-        films[row["item_id"]] = _Film(poster=name, genres=tuple(row["genres"].split()) or ("unknown",))
+        films[row["item_id"]] = _Film(
+            poster=name, title=row["title"], genres=tuple(row["genres"].split()) or ("unknown",)
+        )
     return films
 
 

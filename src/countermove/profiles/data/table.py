@@ -34,6 +34,8 @@ class ProfileTable:
     table:      the CSV file, UTF-8, as it stands or below the data folder.
     path:       folder below which items lie; without it, the table's.
     attribute:  name of the column of the attribute.
+    captions:   name of a column with what is written under each item, if there is one; a profiler reads it beside the
+                item, and an addition that is made of an item keeps its caption.
     items:      profiles are cut to so many items, none in two, the newest first; without it, they are as the table
                 says.
     per_owner:  at most so many profiles of each person.
@@ -50,9 +52,11 @@ class ProfileTable:
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("captions",)
     table: str
     path: str | None = None
     attribute: str = "attribute"
+    captions: str | None = None
     items: int | None = None
     per_owner: int | None = None
     side: int = 64
@@ -87,7 +91,8 @@ class ProfileTable:
     def _listed(self, table: Path, root: Path | None) -> list[OwnItem]:
         folder = table.parent if self.path is None else locate(self.path, root)
         found = []
-        for number, row in enumerate(read_rows(table, "item", "owner", self.attribute), start=1):
+        written = () if self.captions is None else (self.captions,)
+        for number, row in enumerate(read_rows(table, "item", "owner", self.attribute, *written), start=1):
             where = f"{table}, row {number}"
             role = row.get("role", "").strip() or "profile"
             if role not in ROLES:
@@ -105,6 +110,7 @@ class ProfileTable:
                     value=row[self.attribute].strip(),
                     group=row.get("profile", "").strip(),
                     time=_time(row["time"], where) if "time" in row and role not in ("background", "public") else 0.0,
+                    text="" if self.captions is None else row[self.captions].strip(),
                     where=where,
                 )
             )

@@ -131,4 +131,4 @@ def _seen(data: Profiles, rows: Tensor, context: PivotContext) -> Tensor:
     body = context.profiler("nat-i").body
     assert body is not None, "a pivot sees items through the profiler's own extractor"
     found = extract(body, data.items[rows], data.medium, device=context.device)  # pyright: ignore[reportArgumentType]
-    return found.to(context.device)
+    return data.described(found, rows).to(context.device)
