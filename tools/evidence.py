@@ -95,6 +95,7 @@ STUDIES = (
     "ir-landmarks",
     "ir-owners",
     "ft-tasks",
+    "ft-glue",
     "ft-classes",
     "ft-masks",
     "ft-price-pictures",
