@@ -162,7 +162,7 @@ CLAIMS = {
     "pp-pictures": (
         *(
             Claim(pivot, model=model, at_most=0.05)
-            for pivot in ("adv-n(steps=20)", "adv-pi(steps=20)")
+            for pivot in ("adv-n(steps=20)", "adv-pi(steps=20)", "adv-n(eps=64/255, step=8/255, steps=40)")
             for model in (*FUSING, WEIGHING)
         ),
         *(Claim("nat-i", model=model, over="random-items", at_most=-0.1) for model in (*FUSING, WEIGHING)),
