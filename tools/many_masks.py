@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from countermove.finetuning.adaptation import Masked
 from countermove.finetuning.masks import masks, overlap, sparsity
+from countermove.finetuning.ways.mask import Mask
 from countermove.pixels.randomness import generator
 from countermove.tasks.data.glue import AgNews
 from countermove.tasks.fitting import Recipe, answers, encoded, fit
@@ -26,13 +26,13 @@ from countermove.tasks.model import build_reader
 from countermove.tasks.models.small_bert import SmallBert
 
 STARTS = (
-    ("magnitude 5 %, seed 0", Masked(embeddings=True), 0),
-    ("magnitude 5 %, seed 1", Masked(embeddings=True), 1),
-    ("magnitude 20 %, seed 0", Masked(embeddings=True, sparsity=0.2), 0),
-    ("random 5 %, seed 0", Masked(embeddings=True, init="random"), 0),
-    ("random 5 %, seed 1", Masked(embeddings=True, init="random"), 1),
-    ("random 20 %, seed 0", Masked(embeddings=True, init="random", sparsity=0.2), 0),
-    ("all ones, seed 0", Masked(embeddings=True, init="ones"), 0),
+    ("magnitude 5 %, seed 0", Mask(embeddings=True), 0),
+    ("magnitude 5 %, seed 1", Mask(embeddings=True), 1),
+    ("magnitude 20 %, seed 0", Mask(embeddings=True, sparsity=0.2), 0),
+    ("random 5 %, seed 0", Mask(embeddings=True, init="random"), 0),
+    ("random 5 %, seed 1", Mask(embeddings=True, init="random"), 1),
+    ("random 20 %, seed 0", Mask(embeddings=True, init="random", sparsity=0.2), 0),
+    ("all ones, seed 0", Mask(embeddings=True, init="ones"), 0),
 )
 
 

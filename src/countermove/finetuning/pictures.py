@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from countermove.finetuning.adaptation import Adaptation, Adapted, Lora, needs_peft, read_adaptation
+from countermove.finetuning.adaptation import Adaptation, Adapted, read_adaptation
 from countermove.finetuning.critical_layers import CountedLosses
+from countermove.finetuning.ways.lora import Lora, needs_peft
 from countermove.learning.augment import BatchStep, ModelStep
 from countermove.learning.checkpoint import Checkpoint
 from countermove.learning.loop import Loss as Criterion

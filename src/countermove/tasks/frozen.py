@@ -9,8 +9,9 @@ from typing import ClassVar
 from torch import nn
 
 from countermove.errors import ConfigError
-from countermove.finetuning.adaptation import Adapting, CriticalLayers
+from countermove.finetuning.adaptation import Adapting
 from countermove.finetuning.critical_layers import Loss
+from countermove.finetuning.ways.critical_layers import CriticalLayers
 
 
 @dataclass(frozen=True, kw_only=True)

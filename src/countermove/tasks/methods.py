@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+from countermove.finetuning.ways import WAYS
 from countermove.game.methods import Methods
 from countermove.tasks.data import DATA
 
-_ADAPTATION = "countermove.finetuning.adaptation"
-
 MOVES = {"none": "countermove.tasks.published:Published"}
 
-COUNTERMOVES = {
-    "none": "countermove.tasks.frozen:Frozen",
-    "full": f"{_ADAPTATION}:Full",
-    "critical-layers": f"{_ADAPTATION}:CriticalLayers",
-    "mask": f"{_ADAPTATION}:Masked",
-    "lora": f"{_ADAPTATION}:Lora",
-    "bitfit": f"{_ADAPTATION}:BitFit",
-}
+COUNTERMOVES = {"none": "countermove.tasks.frozen:Frozen", **WAYS}
 
 MODELS = {
     "small-bert": "countermove.tasks.models.small_bert:SmallBert",

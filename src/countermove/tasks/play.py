@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from countermove.finetuning.adaptation import Lora, needs_peft
 from countermove.finetuning.closeness import layer_distances
 from countermove.finetuning.layers import inside
+from countermove.finetuning.ways.lora import Lora, needs_peft
 from countermove.game.cell import Cost, Crafted, Desk, Outcome, Task, Units
 from countermove.learning.scoring import warm_up
 from countermove.pixels.randomness import generator
