@@ -238,6 +238,12 @@ def test_a_published_adaface_file_gives_its_network(tmp_path: Path, monkeypatch:
     digest = write(tmp_path / spec.filename, content)
     embedder = load_embedder(spec.key, folder=tmp_path)
     assert (embedder.sha256, embedder.side) == (digest, 112)
+    torch.save(content | {"callbacks": {Path: {}}}, tmp_path / "with objects.ckpt")
+    with pytest.raises(WeightsError, match=r"save model\.state_dict\(\)"):
+        load_embedder(f"{spec.key}:with objects.ckpt", folder=tmp_path)
+    torch.save(content["state_dict"], tmp_path / "saved again.pt")
+    again = load_embedder(f"{spec.key}:saved again.pt", folder=tmp_path)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in embedder.state_dict().items())
     with torch.no_grad():
         wanted = F.normalize(by_hand(state, (faces()[:, [2, 1, 0]] - 0.5) / 0.5), dim=1)
         torch.testing.assert_close(embedder(faces()), wanted, rtol=1e-4, atol=1e-5)
@@ -333,7 +339,7 @@ def test_wrong_hashes_and_wrong_containers_are_refused(small: EmbedderSpec, tmp_
         load_embedder(small.key, folder=tmp_path, sha256="0" * 64)
     with pytest.raises(ConfigError, match="64 hexadecimal digits"):
         load_embedder(small.key, folder=tmp_path, sha256="abc")
-    for content in (numbers(small), {"state_dict": {"epoch": 3}}, [1, 2]):
+    for content in ({"weights": numbers(small)}, {"state_dict": {"epoch": 3}}, [1, 2]):
         write(path, content)
         with pytest.raises(WeightsError, match='no tensors under "state_dict"'):
             load_embedder(small.key, folder=tmp_path)

@@ -15,6 +15,7 @@ from countermove.game.results import Results, Row, load_results
 from countermove.game.run import Summary, play, resolve
 from countermove.game.store import RunFolder
 from countermove.game.verdict import judge
+from countermove.pixels.squeezes import squeeze_uint8
 from countermove.recommender.arena import Recommender
 from countermove.recommender.data.planted import Planted
 from countermove.recommender.methods import METHODS
@@ -259,31 +260,29 @@ def test_items_with_several_pictures_stand_in_lists_with_all_of_them(tmp_path: P
     needs, shop = found.record["needs"], Planted(cold=6, items=80, side=16, users=60, views=3)()
     ranker = read_ranker(arena, found.setting, "none", summary.run.artifact(needs["ranker"]))
     moved = load_file(summary.run.artifact(needs["move"]) / "promoted.safetensors")["pictures"]
-    shifts = []
-    for i, item in enumerate(shop.cold.tolist()):
-        others = shop.further[shop.further_of == item]
-        assert len(others) == 2
-        before, after = (
-            ranker.visual(ranker.embed_uint8(torch.cat([own[None], others])).mean(0, keepdim=True))
-            for own in (shop.pictures[item], moved[i])
-        )
-        shifts.append(float((after - before).mean()))
-        assert torch.allclose(
-            ranker.catalogue[item],
-            ranker.embed_uint8(torch.cat([shop.pictures[item][None], others])).mean(0),
-            atol=1e-5,
-        )
-    assert found.metrics["prediction_shift"] == pytest.approx(sum(shifts) / len(shifts), abs=1e-5)
-    assert found.metrics["prediction_shift"] > 0
-    assert row(results, INSA, "jpeg(on=all)", "alexrank").ok
-
-
-def test_several_pictures_are_not_supposed_of_items_that_have_their_own(tmp_path: Path) -> None:
-    table = {**TABLE, "data": "planted(cold=6, items=80, side=16, users=60, views=2)", "models": [ALEX]}
-    table |= {"moves": ["none"], "countermoves": ["none"], "training": {**TABLE["training"], "pictures": 4}}
-    summary = play(resolve(make_config(table)), tmp_path / "run")
-    errors = [r.record.get("error", "") for r in load_results(summary.run).rows]
-    assert any("pictures = 4 is refused: items of planted have up to 2" in error for error in errors)
+    jpeg = arena.plan("jpeg(on=all)").new
+    assert len(jpeg) == 1
+    for reply, squeezes in (("none", ()), ("jpeg(on=all)", jpeg)):
+        catalogue, shifts, found = ranker.catalogue, [], row(results, INSA, reply, "alexrank")
+        if squeezes:
+            lists = summary.run.artifact(found.record["needs"]["lists"]) / "lists.safetensors"
+            catalogue = load_file(lists)["catalogue"]
+        judge_of = ranker.recatalogued(catalogue)
+        for i, item in enumerate(shop.cold.tolist()):
+            others = shop.further[shop.further_of == item]
+            assert len(others) == 2
+            clean, promoted = (
+                ranker.embed_uint8(squeeze_uint8(torch.cat([own[None], others]), *squeezes)).mean(0, keepdim=True)
+                for own in (shop.pictures[item], moved[i])
+            )
+            shifts.append(float((judge_of.visual(promoted) - judge_of.visual(clean)).mean()))
+            torch.testing.assert_close(catalogue[item], clean[0], atol=1e-5, rtol=1e-5)
+        assert found.metrics["prediction_shift"] == pytest.approx(sum(shifts) / len(shifts), abs=1e-5)
+        assert found.metrics["prediction_shift"] > 0
+    table["training"] = {**TABLE["training"], "pictures": 4}
+    again = load_results(play(resolve(make_config(table)), tmp_path / "run").run)
+    assert {r.ok for r in again.rows} == {False}, "not even where all artifacts are there"
+    assert any("pictures = 4 is refused: items of planted have up to 3" in r.record["error"] for r in again.rows)
 
 
 def test_who_knows_no_ranker_sees_what_everybody_sees() -> None:

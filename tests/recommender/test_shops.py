@@ -336,7 +336,7 @@ def test_own_files_become_a_shop(own: Path) -> None:
         "users": 3, "items": 5, "interactions": 6, "duplicate rows": 0, "interactions of cold items": 0,
         "users left without an interaction": 0, "users without a test item": 1, "rows": 6,
         "rows of items without a picture": 0, "rows of items with a broken picture": 0, "items without a picture": 0,
-        "items with a broken picture": 0, "broken pictures": 0, "further pictures": 0, "items nobody touched": 2,
+        "items without a readable picture": 0, "broken pictures": 0, "further pictures": 0, "items nobody touched": 2,
     }  # fmt: skip
     assert shop.categories == ()
     assert shop.category.tolist() == [-1] * 5
@@ -462,7 +462,7 @@ def test_own_items_may_have_several_pictures(own: Path) -> None:
         files(pictures="views", several=True)(root=own)
     shop = files(pictures="views", several=True, on_broken="skip")(root=own)
     assert shop.shown.tolist() == [1, 2, 1, 1, 1]
-    assert (shop.statistics["broken pictures"], shop.statistics["items with a broken picture"]) == (1, 0)
+    assert (shop.statistics["broken pictures"], shop.statistics["items without a readable picture"]) == (1, 0)
     put(own / "views" / "b" / "front.png", b"")
     shop = files(pictures="views", several=True, on_broken="skip")(root=own)
     np.testing.assert_array_equal(shop.pictures[1].permute(1, 2, 0).numpy(), hostile.noise(seed=12))
@@ -475,6 +475,11 @@ def test_own_several_pictures_lie_in_their_items_folder(own: Path) -> None:
     put(own / "views" / "old" / "b" / "front.png", hostile.encoded(hostile.noise()))
     with pytest.raises(DataError, match=r"item 'b' has two folders"):
         files(pictures="views", several=True)(root=own)
+    for name in ("detail", "old"):
+        (own / "views" / "old" / "b").rename(own / "views" / "b" / name)
+        with pytest.raises(DataError, match=rf"{name}.front\.png lies in a folder inside an item's"):
+            files(pictures="views", several=True)(root=own)
+        (own / "views" / "b" / name).rename(own / "views" / "old" / "b")
     with pytest.raises(DataError, match=r"item 'front' has two pictures"):
         files(pictures="views")(root=own)
     write_csv(own / "log.csv", [("ann", "z", 1)])
@@ -561,7 +566,7 @@ def test_own_broken_pictures_stop_or_are_skipped(own: Path, data: bytes, message
     shop = files(on_broken="skip")(root=own)
     assert shop.items == ("a", "c", "d", "e")
     assert of_users(shop) == {"ann": (["a"], None, "c"), "bob": (["a"], None, None), "eve": (["c"], None, None)}
-    assert shop.statistics["items with a broken picture"] == 1
+    assert shop.statistics["items without a readable picture"] == 1
     assert shop.statistics["rows of items with a broken picture"] == 2
     assert shop.statistics["rows of items without a picture"] == 0
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 120
 FORMATS, GROUPS = ("text", "csv", "json"), ("layer", "tensor")
-BASE = Annotated[Path, typer.Argument(help="Weights before: .safetensors, .pt, .pth, or a folder of transformers.")]
+BASE = Annotated[
+    Path, typer.Argument(help="Weights before: a file that ends in .safetensors, .pt, .pth or .ckpt, or a folder.")
+]
 TUNED = Annotated[Path, typer.Argument(help="Weights after, likewise.")]
 DELTA = Annotated[Path, typer.Argument(help="A delta file.")]
 

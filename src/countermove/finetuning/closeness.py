@@ -91,7 +91,7 @@ def unshared(base: State, tuned: State) -> tuple[list[str], list[str]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read weights from a file (.safetensors, .pt, .pth) or a folder as transformers writes it, shards joined.
+    """Read weights from a file (.safetensors, .pt, .pth, .ckpt) or a folder as transformers writes it, shards joined.
 
     Raises:
         WeightsError: when there is nothing, it is broken, or a shard lies outside the folder.

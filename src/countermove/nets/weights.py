@@ -53,7 +53,8 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
     """Return the tensors of a .safetensors, .pt, .pth or .ckpt file by name, on the CPU.
 
     All but the first are pickles: only tensors and plain containers are let through, and there is no way around that.
-    `under` is the entry of such a file that holds them, where a training run saved other things beside.
+    `under` is the entry of such a file that holds them, where a training run saved other things beside; a file that
+    holds nothing but tensors is read as it is.
 
     Raises:
         WeightsError: when the file is absent, has another hash, is broken, or holds anything but tensors.
@@ -71,7 +72,7 @@ def read_state(path: Path, *, sha256: str | None = None, under: str | None = Non
         except (SafetensorError, *BROKEN) as error:
             raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or save it again") from error
     state = _restricted(path)
-    if under is not None:
+    if under is not None and not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
         state = state.get(under) if isinstance(state, dict) else None
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
             raise WeightsError(f'{path} holds no tensors under "{under}"; name the network it was saved from')

@@ -72,6 +72,8 @@ class Profiles:
         for model in axes["model"]:
             spelled, extractor = self.composed("model", model).method.looks()
             check_medium(extractor, found, spelled)
+            if extractor.learned and found.captions.shape[1]:
+                raise ConfigError(f"model {model!r} reads items alone, and {data} has captions; give it an extractor")
         for move in axes["move"]:
             method = self.composed("move", move).method
             known = method.knows()

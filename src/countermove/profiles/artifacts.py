@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from countermove.errors import ConfigError, DataError
+from countermove.errors import DataError
 from countermove.finetuning.adaptation import read_adaptation
 from countermove.finetuning.pictures import adamw, ready
 from countermove.game.cell import Cost, Crafted, Desk, Task
@@ -184,8 +184,6 @@ def train_profiler(
     drawn = generator(seed, "profiler", purpose)
     start = int(torch.randint(2**31, (), generator=drawn))
     own = profiler.looks()[1].blank(data, seed=start) if network is None else None
-    if own is not None and data.captions.shape[1]:
-        raise ConfigError(f"features = learned reads items alone, and {data.name} has captions; take an extractor")
     dim = source.dim if own is None else own.dim
     reader = Reader(profiler.network(dim, len(data.classes), generator=drawn), own)
     fitted = fit_bags(

@@ -219,6 +219,8 @@ def _notes(asked: Asked, data: Profiles, pool: Items | None, added: Additions) -
         notes.append("Nothing is said about the effect: that needs your value of the attribute, --attribute VALUE.")
     if not asked.data:
         notes.append("Nothing is said about the effect: that needs a profiler, and so a set of profiles, --data SET.")
+    if asked.data and data.captions.shape[1]:
+        notes.append(f"{asked.data} has captions and your files have none: the effect is that of items without text.")
     if asked.data and data.warning:
         notes.append(f"About {asked.data}: {data.warning}.")
     return notes

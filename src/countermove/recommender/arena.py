@@ -138,7 +138,7 @@ class Recommender:
         return Task("cell", setting.label, payload, needs=(*needs, move) if move else needs, setting=setting)
 
     def samples(self, task: Task) -> int:
-        """Return how many pictures a cell embeds: every cold item's, before and after."""
+        """Return how many pictures a cell embeds: every cold item's own, before and after."""
         spelled = task.payload["data"]["spelling"]
         stated = getattr(self.composed("data", spelled).method, "cold", 0)
         return 2 * (stated or len(self.shop(spelled).cold))

@@ -40,7 +40,7 @@ STARTS: Any = 4  # of k-means; the library types it as text only
 class Extractor:
     """Which features a ranker sees.
 
-    network:   one of ours, trained on the shop's own warm pictures; or, with a colon, one with weights from elsewhere,
+    network:   one of ours, trained on the warm items' own pictures; or, with a colon, one with weights from elsewhere,
                as `nets.load` spells it (torchvision:alexnet). The features are what enters its last linear layer.
     labels:    what a network of ours is trained to name: the "taste" group of an item (k-means over the first stage's
                item factors, so whom it appeals to), or its "category", where the shop has them.
@@ -206,12 +206,12 @@ def features_of(network: nn.Module, pictures: Tensor) -> Tensor:
     return logits_and_features(network, pictures)[1].flatten(1)
 
 
-@torch.no_grad()
 def item_table(network: nn.Module, shop: Shop, *, device: str = "cpu") -> Tensor:
     """Return every item's features, float [I, D] on the CPU: the mean over its pictures, where it has several."""
     return shop.averaged(lambda pictures: feature_table(network, pictures, device=device))
 
 
+@torch.no_grad()
 def feature_table(network: nn.Module, pictures: Tensor, *, device: str = "cpu") -> Tensor:
     """Return features of 8-bit pictures, float [N, D] on the CPU, in evaluation mode."""
     with frozen(network):

@@ -156,6 +156,10 @@ def _map(arena: Recommender, run: RunFolder, results: Results, data: str, model:
     hook = int(shop.popularity.argmax())
     order = torch.randperm(len(shop.warm), generator=torch.Generator().manual_seed(0))[:MAPPED]
     journey = ranker.embed_uint8(torch.cat([picture for _, picture in stops]), device=arena.rules.device)
+    others = shop.further[shop.further_of == shop.cold[0]]
+    if len(others):  # an item stands where the mean of its pictures is
+        beside = ranker.embed_uint8(others, device=arena.rules.device).sum(0)
+        journey = (journey + beside) / (1 + len(others))
     points = torch.cat([ranker.catalogue[shop.warm[order]], ranker.catalogue[hook : hook + 1], journey])
     yield Panel(
         title=f"Where an item goes: {model}" + (f" on {data}" if len(results.axis("data")) > 1 else ""),

@@ -44,7 +44,6 @@ def make_candidates(arena: Recommender, task: Task, desk: Desk) -> Crafted:
     """Fit the first stage and choose every user's candidates."""
     shop, seed = _shop(arena, task), task.payload["seed"]
     check_candidates(shop, arena.first_stage.candidates)
-    check_pictures(shop, arena.first_stage.pictures)
     began = time.perf_counter()
     factors, seen = fit_bpr(shop, arena.first_stage, seed=seed)
     chosen = choose_candidates(shop, factors, arena.first_stage.candidates)
@@ -153,6 +152,7 @@ def play_cell(arena: Recommender, task: Task, desk: Desk) -> Outcome:
     """Receive every cold item's picture, cooperative and promoted, and see whose lists each of them enters."""
     warm_up(arena.rules.device)
     shop, plan = _shop(arena, task), arena.plan(task.payload["countermove"]["spelling"])
+    check_pictures(shop, arena.first_stage.pictures)
     stored = load_file(desk.artifact(_artifact(task, "lists")) / LISTS)
     ranker = _ranker(arena, _artifact(task, "ranker"), desk)
     if "catalogue" in stored:

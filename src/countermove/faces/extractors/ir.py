@@ -1,4 +1,4 @@
-"""IR, the network of the public AdaFace weights. Names and shapes are face.evoLVe's, which AdaFace's code keeps."""
+"""IR, the network of the public AdaFace weights. Names and shapes are those of AdaFace's code, after TFace's IR."""
 
 from __future__ import annotations
 

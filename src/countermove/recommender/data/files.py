@@ -45,11 +45,13 @@ class ShopFiles:
     split_seed:      of the choice of cold items and of a random split.
     side:            pictures are resized to side x side pixels, without keeping their aspect.
     on_missing:      items that were touched but have no picture: "fail" stops, "skip" drops their interactions.
-    on_broken:       items whose picture is broken or too large: "fail" stops, "skip" drops them and their interactions.
+    on_broken:       pictures that are broken or too large: "fail" stops, "skip" drops them, and items that are left
+                     without one with their interactions. Of several, the first that can be read is the item's own.
     max_pixels:      the largest picture that is decoded.
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("several",)
     interactions: str
     pictures: str
     several: bool = False
@@ -126,7 +128,7 @@ class ShopFiles:
                 "rows of items without a picture": without,
                 "rows of items with a broken picture": len(touched) - without - len(kept),
                 "items without a picture": len(set(touched) - set(files)),
-                "items with a broken picture": len(files) - len(items),
+                "items without a readable picture": len(files) - len(items),
                 "broken pictures": len(broken),
                 "further pictures": len(further[0]),
                 "items nobody touched": len(readable - set(touched)),
@@ -156,9 +158,10 @@ class ShopFiles:
         missing = sorted(set(touched) - set(files))
         if missing and (self.on_missing == "fail" or len(missing) == len(set(touched))):
             names = ", ".join("/".join(own.parts[-1 - self.several :]) for own, *_ in list(files.values())[:3])
+            named = "folders" if self.several else "pictures"
             raise DataError(
                 f"{table.path}: {len(missing)} of {len(set(touched))} items have no picture in {self.pictures}, such "
-                f"as {missing[0]!r}; pictures there are {names}, ... Name pictures after their items, or leave out "
+                f"as {missing[0]!r}; pictures there are {names}, ... Name {named} after their items, or leave out "
                 "items without one with on_missing=skip"
             )
 
@@ -202,6 +205,10 @@ def _files_by_item(folder: Path, *, several: bool) -> dict[str, list[Path]]:
             kind = "folders" if several else "pictures"
             raise DataError(f"item {item!r} has two {kind}, {had[0]} and {path}; leave one of them there")
         had.append(path)
+    folders = {path.parent for paths in files.values() for path in paths}
+    inside = [path for paths in files.values() for path in paths if several and folders & set(path.parents[1:])]
+    if inside:
+        raise DataError(f"{inside[0]} lies in a folder inside an item's; put all of an item's pictures side by side")
     if not files:
         where = "ITEM/any.png" if several else "ITEM.png"
         raise DataError(f"{folder} holds no pictures; expected them as {where} (or .jpg, .webp, .bmp)")

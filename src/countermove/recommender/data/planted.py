@@ -44,6 +44,7 @@ class Planted:
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("views",)
     users: int = 200
     items: int = 120
     cold: int = 20

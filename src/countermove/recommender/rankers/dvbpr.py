@@ -33,7 +33,7 @@ class Dvbpr:
 
     network:    of ours; its last linear layer gives Phi (paper: CNN-F at 224 x 224).
     visual:     length of theta (paper: 100).
-    epochs:     passes over all warm pictures; the one that validates best is kept.
+    epochs:     passes over all warm items, one of the pictures of each; the one that validates best is kept.
     lr:         of Adam for the network.
     reg:        weight decay of theta; the network has 1e-3 (paper: lambda_2 = 1, lambda_1 = 1e-3).
     batch_size: pictures a step.

@@ -40,6 +40,7 @@ class Landmarks:
     """
 
     version: ClassVar[int] = 1
+    keyed_when_set: ClassVar[tuple[str, ...]] = ("public",)
     queries: Queries = "all"
     public: Public = "streets"
     longest: int = 320
