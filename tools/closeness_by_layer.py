@@ -56,19 +56,24 @@ def main() -> None:
     print()
     for name, runs in found.items():
         mean = {layer: fmean(run[layer] for run in runs) for layer in unrelated}
-        drawn_layers = [layer for layer, apart in unrelated.items() if apart > 0]
+        drawn_layers = [layer for layer, apart in unrelated.items() if apart > 0]  # not the normalisations' constants
         close = max(mean[layer] / unrelated[layer] for layer in drawn_layers)
         ratio = max(mean.values()) / min(mean.values())
         most = sorted({max(run, key=run.__getitem__) for run in runs})
         print(
-            f"- {name}: closer than unrelated networks in every layer, at most {CLOSE:g} of their angle: {close:.2f} "
+            f"- {name}: closer than unrelated networks in every layer that is drawn, at most {CLOSE:g} of their angle: "
+            f"{close:.2f} "
             f"({'holds' if close <= CLOSE else 'does not hold'}); closeness differs by layer, the farthest at least "
             f"{DIFFERS:g} times the nearest: {ratio:.1f} ({'holds' if ratio >= DIFFERS else 'does not hold'}); the "
             f"farthest of each seed: {', '.join(most)}"
         )
     numbers = sum(tensor.numel() for tensor in origin.values())
     print(f"\nSteps beside {numbers:,} parameters (AG News, seed 0; batches of 32, the rate falls to zero):\n")
-    print("| steps | steps a million parameters | accuracy | angle of the whole network |\n|---|---|---|---|")
+    print(
+        "| texts | epochs | steps | steps a million parameters | accuracy | angle of the whole network |\n"
+        + "|---" * 6
+        + "|"
+    )
     for part, epochs in ((8, 1), (4, 1), (2, 1), (1, 1), (1, 2), (1, 4)):
         task = AgNews(rows=rows // part)()
         state, accuracy = tuned(base, task, seed=0, epochs=epochs)
@@ -76,7 +81,10 @@ def main() -> None:
         whole = torch.cat([origin[one.name].flatten() for one in distances(origin, state)])
         moved = torch.cat([state[one.name].flatten() for one in distances(origin, state)])
         turned = layer_distances({"all": whole}, {"all": moved})[0].angle
-        print(f"| {steps} | {steps * 1e6 / numbers:.0f} | {accuracy:.3f} | {turned:.4f} |", flush=True)
+        print(
+            f"| {rows // part} | {epochs} | {steps} | {steps * 1e6 / numbers:.0f} | {accuracy:.3f} | {turned:.4f} |",
+            flush=True,
+        )
 
 
 def by_layer(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, float]:

@@ -299,6 +299,8 @@ def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]])
         "",
         report.verdict.sentence,
         "",
+        *(f"- {flag.code}: {flag.text}" for flag in report.verdict.flags if flag.fatal),
+        *([] if report.verdict.conclusive else [""]),
     ]
     if study in PRICED:
         lines += _cheapest(report)
