@@ -19,7 +19,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from countermove.game.store import RunFolder, write_atomic
 from countermove.report import figures, view
 from countermove.report.charts import strip
 from countermove.report.inert import why_not_inert
+from countermove.report.names import NO_NAMES, Names
 from countermove.report.numbers import amount_words, interval, number, point, price_words, reply_words
 from countermove.report.published import beside, published, size_words
 from countermove.report.source import Report, read_report
@@ -74,6 +75,7 @@ def render_page(report: Report) -> str:
     header, cells, text_columns = view.cell_table(results)
     return _render(
         "template.html",
+        names=Names.of(results),
         report=report,
         results=results,
         verdict=verdict,
@@ -156,7 +158,7 @@ def page_policy() -> str:
     )
 
 
-def _render(name: str, **values: Any) -> str:
+def _render(name: str, *, names: Names = NO_NAMES, **values: Any) -> str:
     environment = Environment(
         loader=DictLoader({template: _resource(template) for template in TEMPLATES}),
         autoescape=True,
@@ -166,9 +168,16 @@ def _render(name: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(number=number, interval=interval, point=point, breakable=_breakable)
+    environment.filters.update(named=names.words, prose=names.prose, shown=partial(_shown, names=names))
     environment.globals.update(price_words=price_words, amount_words=amount_words, reply_words=reply_words, strip=strip)
     css, script = Markup(_resource("page.css")), Markup(_resource("page.js"))  # noqa: S704 - our own files
-    return environment.get_template(name).render(**values, css=css, script=script, policy=page_policy())
+    return environment.get_template(name).render(**values, names=names, css=css, script=script, policy=page_policy())
+
+
+def _shown(text: str, *, names: Names) -> Markup:
+    """Return a study's name with what it stands for, or a spelling that can be broken."""
+    name = names.words(text)
+    return _breakable(text) if name == text else Markup('<span title="{}">{}</span>').format(text, name)
 
 
 def _breakable(name: str) -> Markup:

@@ -16,6 +16,7 @@ from countermove.game.cheapest import cheapest_breaking
 from countermove.game.ledger import moments
 from countermove.game.results import Results
 from countermove.game.verdict import MoveVerdict, Square, Verdict
+from countermove.report.names import Names
 from countermove.report.numbers import amount_words, interval, number, point, price_words, reply_words
 from countermove.report.published import Beside, beside, published, size_words
 from countermove.report.source import Report
@@ -43,15 +44,16 @@ def compare_text(reports: Sequence[Report], *, width: int = 100, color: bool = F
 def renderable(results: Results, verdict: Verdict, *, width: int = 100) -> RenderableType:
     """Return what `text` shows, for a rich console that is at least `width` columns wide."""
     parts: list[RenderableType] = []
+    names = Names.of(results)
     for data in results.axis("data"):
         for model in results.axis("model"):
-            parts += _matrix(results, verdict, data, model, width)
-    parts += [_verdict(results, verdict, data, width) for data in results.axis("data")]
-    parts += _cheapest(results, verdict, width)
-    parts += _over_time(results, width)
+            parts += _matrix(results, verdict, data, model, names, width)
+    parts += [_verdict(results, verdict, data, names, width) for data in results.axis("data")]
+    parts += _cheapest(results, verdict, names, width)
+    parts += _over_time(results, names, width)
     parts += _published(results, verdict, width)
     if verdict.flags:
-        parts.append(_flags(verdict))
+        parts.append(_flags(verdict, names))
     return Group(*parts)
 
 
@@ -90,14 +92,16 @@ def _printed(what: RenderableType, width: int, color: bool) -> str:
     return re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
 
 
-def _matrix(results: Results, verdict: Verdict, data: str, model: str, width: int) -> Iterator[RenderableType]:
+def _matrix(
+    results: Results, verdict: Verdict, data: str, model: str, names: Names, width: int
+) -> Iterator[RenderableType]:
     squares = {(s.move, s.reply): s for s in verdict.matrix if s.data == data and s.reply.model == model}
     if not squares:
         return
     replies = list(dict.fromkeys(reply for _, reply in squares))
     best = {(m.move, m.reply) for m in verdict.moves if m.data == data and m.value is not None}
     metric = results.arena.metric.replace("_", " ")
-    yield Text(f"{data}, {model}", style="bold")
+    yield Text(f"{names.words(data)}, {names.words(model)}", style="bold")
     yield Text(f"Left of each move (payoff, 95 % interval, {metric}); < marks the best reply", style="dim")
     room = max(1, (width - NAME_WIDTH - 3) // SQUARE_WIDTH)
     for start in range(0, len(replies), room):
@@ -105,13 +109,13 @@ def _matrix(results: Results, verdict: Verdict, data: str, model: str, width: in
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("move", width=NAME_WIDTH)
         for reply in some:
-            head = Text(fit(reply.countermove, SQUARE_WIDTH - 1))
+            head = Text(fit(names.words(reply.countermove), SQUARE_WIDTH - 1))
             if not any(s.eligible for s in squares.values() if s.reply == reply):
                 head.append("\n(not counted)", style="dim")
             table.add_column(head, width=SQUARE_WIDTH - 1)
         for move in results.axis("move"):
             cells = [_square(squares.get((move, reply)), (move, reply) in best, metric) for reply in some]
-            table.add_row(Text(fit(move, NAME_WIDTH)), *cells)
+            table.add_row(Text(fit(names.words(move), NAME_WIDTH)), *cells)
         yield table
 
 
@@ -126,8 +130,8 @@ def _square(square: Square | None, best: bool, metric: str) -> Text:
     return cell
 
 
-def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table:
-    title = "Verdict" if len(results.axis("data")) == 1 else f"Verdict on {data}"
+def _verdict(results: Results, verdict: Verdict, data: str, names: Names, width: int) -> Table:
+    title = "Verdict" if len(results.axis("data")) == 1 else f"Verdict on {names.words(data)}"
     table = Table(
         box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", title_style="bold", padding=(0, 1, 0, 0)
     )
@@ -145,21 +149,21 @@ def _verdict(results: Results, verdict: Verdict, data: str, width: int) -> Table
                 f"\n{interval(move.value)}", style="not bold dim"
             )
         price = price_words(move.price, results.arena.metric) if move.reply else []
-        reply = Text(fit(reply_words(move.reply, models), name))
+        reply = Text(fit(names.words(reply_words(move.reply, models)), name))
         if move.blind is not None and move.blind_reply != move.reply:
             blind = (
                 f"blindly: {reply_words(move.blind_reply, models)}, leaves {point(move.blind)} {interval(move.blind)}"
             )
-            reply.append("\n" + fit(blind, name), style="dim")
-        table.add_row(Text(fit(move.move, name)), left, reply, Text("\n".join(price) or "-"))
+            reply.append("\n" + fit(names.words(blind), name), style="dim")
+        table.add_row(Text(fit(names.words(move.move), name)), left, reply, Text("\n".join(price) or "-"))
     return table
 
 
-def _cheapest(results: Results, verdict: Verdict, width: int) -> Iterator[RenderableType]:
+def _cheapest(results: Results, verdict: Verdict, names: Names, width: int) -> Iterator[RenderableType]:
     found = cheapest_breaking(verdict, results.arena.yardstick)
     models, name = len(results.axis("model")), max(16, (width - 46) // 2)
     for data in dict.fromkeys(one.data for one in found):
-        on = "" if len(results.axis("data")) == 1 else f" on {data}"
+        on = "" if len(results.axis("data")) == 1 else f" on {names.words(data)}"
         title = Text(f"The cheapest reply that still breaks a move{on}")
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
         table.pad_edge = False
@@ -172,21 +176,22 @@ def _cheapest(results: Results, verdict: Verdict, width: int) -> Iterator[Render
         for i, one in enumerate(mine):
             first = i == 0 or mine[i - 1].move != one.move
             table.add_row(
-                Text(fit(one.move, name) if first else ""),
+                Text(fit(names.words(one.move), name) if first else ""),
                 one.price.replace("_", " "),
-                Text(fit(reply_words(one.reply, models), name)),
+                Text(fit(names.words(reply_words(one.reply, models)), name)),
                 amount_words(one.price, one.amount),
                 point(one.payoff),
             )
         yield table
 
 
-def _over_time(results: Results, width: int) -> Iterator[RenderableType]:
+def _over_time(results: Results, names: Names, width: int) -> Iterator[RenderableType]:
     found = moments(results)
     for data in dict.fromkeys(moment.data for moment in found):
         mine = [moment for moment in found if moment.data == data]
         dates = list(dict.fromkeys(moment.trained for moment in mine))
-        table = Table(box=box.SIMPLE_HEAD, title=f"Left over time: {data}", title_justify="left", title_style="bold")
+        title = f"Left over time: {names.words(data)}"
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
         name = max(16, width - 14 - 10 * len(dates))
         table.add_column("published", min_width=9)
         table.add_column("move", width=name)
@@ -194,8 +199,9 @@ def _over_time(results: Results, width: int) -> Iterator[RenderableType]:
             table.add_column(f"trained\n{date}", min_width=max(7, len(date)))
         left = {(moment.move, moment.trained): moment.left for moment in mine}
         for out, move in dict.fromkeys((moment.published, moment.move) for moment in mine):
-            told = (left.get((move, date)) for date in dates)
-            table.add_row(out, Text(fit(move, name)), *("-" if one is None else point(one) for one in told))
+            told = [left.get((move, date)) for date in dates]
+            cells = ["-" if one is None else point(one) for one in told]
+            table.add_row(out, Text(fit(names.words(move), name)), *cells)
         yield table
 
 
@@ -227,12 +233,12 @@ def _beside(beside: Beside, results: Results, width: int) -> Iterator[Renderable
         yield table
 
 
-def _flags(verdict: Verdict) -> RenderableType:
+def _flags(verdict: Verdict, names: Names) -> RenderableType:
     lines: list[RenderableType] = [Text("Flags", style="bold")]
     for flag in verdict.flags:
         code = f"{flag.code} (inconclusive)" if flag.fatal else flag.code
         line = Text(code, style="bold magenta" if flag.fatal else "bold")
-        lines.append(Padding(line.append(f": {flag.text}", style="not bold default"), (0, 0, 0, 2)))
+        lines.append(Padding(line.append(f": {names.words(flag.text)}", style="not bold default"), (0, 0, 0, 2)))
     return Group(*lines)
 
 
