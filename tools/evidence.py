@@ -20,6 +20,7 @@ from statistics import fmean
 from countermove.game.cheapest import PRICES, cheapest_breaking
 from countermove.game.results import Results, Row
 from countermove.game.store import RunFolder
+from countermove.report.names import Names
 from countermove.report.source import Report, read_report
 
 ROOT = Path(__file__).parent.parent
@@ -290,20 +291,20 @@ def _rows(results: Results, data: str, model: str, move: str, countermove: str) 
 
 
 def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]]) -> str:
-    results = report.results
+    results, names = report.results, Names.of(report.results)
     facts = next(row.record["environment"] for row in results.rows if row.ok)
     seeds = ", ".join(map(str, results.config.seeds))
     lines = [f"# {study}", "", f"`countermove audit {study}`, seeds {seeds}, {_machine()}.", ""]
     lines += [
         ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None) + ".",
         "",
-        report.verdict.sentence,
+        names.words(report.verdict.sentence),
         "",
-        *(f"- {flag.code}: {flag.text}" for flag in report.verdict.flags if flag.fatal),
+        *(f"- {flag.code}: {names.words(flag.text)}" for flag in report.verdict.flags if flag.fatal),
         *([] if report.verdict.conclusive else [""]),
     ]
     if study in PRICED:
-        lines += _cheapest(report)
+        lines += [names.words(line) for line in _cheapest(report)]
     if rows:
         lines += [
             "| move | countermove | model | number | asked | measured (mean) | each seed | holds |",
@@ -313,6 +314,7 @@ def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]])
             each = ", ".join(f"{value:.3g}" for value in values)
             verdict = "yes" if claim.holds(fmean(values)) else "**no**"
             place = [claim.move, claim.countermove, claim.model or "all", claim.what, claim.bound]
+            place = [names.words(text) for text in place]
             lines.append(f"| {' | '.join(place)} | {fmean(values):.3g} | {each} | {verdict} |")
         lines.append("")
     shown = (*SHOWN[results.config.arena], *SHOWN_BESIDES.get(study, ()))
@@ -322,7 +324,9 @@ def _page(study: str, report: Report, rows: Sequence[tuple[Claim, list[float]]])
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     axes = [results.axis(name) for name in ("data", "model", "move", "countermove")]
     for place in itertools.product(*axes):
-        lines += _line(place, shown, prices, _rows(results, *place))
+        lines += [names.words(line) for line in _line(place, shown, prices, _rows(results, *place))]
+    if names.by_spelling:
+        lines += ["", "Names: " + "; ".join(f"{name} is `{text}`" for text, name in names.by_spelling.items()) + "."]
     return "\n".join([*lines, "", "Means over seeds. Mini-scale numbers are not the papers' numbers.", ""])
 
 
