@@ -82,6 +82,7 @@ STUDIES = (
     "full-size",
     "full-size-network-free",
     "aip-posters",
+    *(f"aip-table-2.{number}" for number in (3, 4, 5, 7, 8)),
     "fr-baseline",
     "fr-adaptive",
     "fr-oblivious",
