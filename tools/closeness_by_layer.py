@@ -18,7 +18,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from countermove.finetuning.closeness import distances, layer_distances
+from countermove.finetuning.closeness import angle, layer_distances
 from countermove.nets.parts import seeded
 from countermove.pixels.randomness import generator
 from countermove.tasks.data.glue import AgNews, Sst2
@@ -78,9 +78,7 @@ def main() -> None:
         task = AgNews(rows=rows // part)()
         state, accuracy = tuned(base, task, seed=0, epochs=epochs)
         steps = epochs * -(-(rows // part) // Recipe().batch_size)
-        whole = torch.cat([origin[one.name].flatten() for one in distances(origin, state)])
-        moved = torch.cat([state[one.name].flatten() for one in distances(origin, state)])
-        turned = layer_distances({"all": whole}, {"all": moved})[0].angle
+        turned = angle(*(torch.cat([weights[name].flatten() for name in origin]) for weights in (origin, state)))
         print(
             f"| {rows // part} | {epochs} | {steps} | {steps * 1e6 / numbers:.0f} | {accuracy:.3f} | {turned:.4f} |",
             flush=True,

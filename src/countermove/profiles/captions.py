@@ -18,6 +18,6 @@ def caption_vectors(texts: Sequence[str]) -> Tensor:
     Nothing is learned, so what an item is worth to a profiler is learned by the profiler alone. Words are those of
     scikit-learn, in lower case. Hashing: Weinberger et al. 2009, arXiv:0902.2206.
     """
-    hashed = HashingVectorizer(n_features=WIDTH, norm=None, binary=True, alternate_sign=False)  # pyright: ignore
+    hashed = HashingVectorizer(n_features=WIDTH, norm=None, binary=True, alternate_sign=False)  # pyright: ignore[reportArgumentType]
     found: Any = hashed.transform(texts)
     return torch.from_numpy(found.toarray()).float()
