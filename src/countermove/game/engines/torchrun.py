@@ -125,7 +125,7 @@ def _along(work: Callable[[], None], answer: Path) -> None:
     """Do the same work. Its failure is the first process's to tell; one that the first does not share ends all."""
     try:
         work()
-    except Exception:
+    except Exception:  # the first process meets it, too, and records it; one of this process alone is raised again
         traceback.print_exc()
         deadline = time.monotonic() + _GRACE
         while not answer.exists():
